@@ -1,0 +1,51 @@
+"""What the tests share: the scripts as modules, and a way to run one as a learner does."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]
+
+
+@pytest.fixture(params=NAMES)
+def script(request):
+    """Each of the scripts in turn, imported."""
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(name, *arguments): a script as a process in an empty folder, every warning an error, no display."""
+    running = []
+
+    def start(name, *arguments):
+        command = [sys.executable, "-W", "error", ROOT / f"{name}.py", *map(str, arguments)]
+        environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "SDL_VIDEODRIVER")}
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(start):
+    """run(name, *arguments): the same, waited for; returns (exit status, stdout, stderr)."""
+
+    def run(name, *arguments):
+        process = start(name, *arguments)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    return run

@@ -1,0 +1,72 @@
+"""The diff is the lesson: between two neighbours nothing differs but the new idea."""
+
+import ast
+import difflib
+import io
+import tokenize
+
+import pytest
+from conftest import ROOT
+
+# from, to, lines added plus removed at most, where they may be
+NEIGHBOURS = [
+    ("dqn_cartpole", "ddqn_cartpole", 6, {"SCRIPT", "Agent.td_target"}),
+    ("ddqn_cartpole", "dueling_cartpole", 16, {"SCRIPT", "QNetwork"}),
+    ("ddqn_cartpole", "per_cartpole", 90, {"SCRIPT", "Config", "Batch", "SumTree", "ReplayMemory", "Agent.learn"}),
+]
+
+
+def code(name):
+    """The code lines of a script, without blanks, comments and docstrings: a list of (line, where it is)."""
+    text = (ROOT / f"{name}.py").read_text()
+    lines, place, dropped = text.splitlines(), {}, set()
+
+    def visit(node, path):
+        for child in node.body:
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                dropped.update(range(child.lineno, child.end_lineno + 1))
+            named = isinstance(child, ast.ClassDef | ast.FunctionDef)
+            name = child.name if named else child.targets[0].id if isinstance(child, ast.Assign) and not path else None
+            inner = [*path, name] if name else path
+            first = min([child.lineno, *(d.lineno for d in getattr(child, "decorator_list", []))])
+            place.update(dict.fromkeys(range(first, child.end_lineno + 1), ".".join(inner)))
+            if named:
+                visit(child, inner)
+
+    visit(ast.parse(text), [])
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+    return [(line, place.get(i, "")) for i, line in enumerate(lines, 1) if i not in dropped and line.strip()]
+
+
+def difference(old, new):
+    """The places of all lines of `old` that are not in `new` and of all lines of `new` that are not in `old`."""
+    matcher = difflib.SequenceMatcher(None, [line for line, _ in old], [line for line, _ in new], autojunk=False)
+    changes = [block for block in matcher.get_opcodes() if block[0] != "equal"]
+    return [p for _, a, b, c, d in changes for _, p in old[a:b] + new[c:d]]
+
+
+@pytest.mark.parametrize("old, new, most, allowed", NEIGHBOURS)
+def test_neighbours_differ_only_in_the_new_idea(old, new, most, allowed):
+    places = difference(code(old), code(new))
+    elsewhere = [p for p in places if not any(p == a or p.startswith(a + ".") for a in allowed)]
+    assert elsewhere == []
+    assert 0 < len(places) <= most
+
+
+def test_a_difference_elsewhere_is_found():
+    old, new = code("dqn_cartpole"), code("ddqn_cartpole")
+    i = next(i for i, (line, _) in enumerate(new) if "lerp_" in line)
+    new[i] = (new[i][0] + " ", new[i][1])
+    assert "Agent.sync" in difference(old, new)
+
+
+@pytest.mark.parametrize("name", [new for _, new, *_ in NEIGHBOURS])
+def test_headers_and_sections_are_the_same(name):
+    def outline(name):
+        lines = (ROOT / f"{name}.py").read_text().splitlines()
+        return lines[:5] + [line for line in lines if line.startswith("# %%")]
+
+    assert outline(name) == outline("dqn_cartpole")
