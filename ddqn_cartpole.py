@@ -8,8 +8,8 @@
 # Double DQN on CartPole
 
 DQN whose target lets one network choose the next action and the other value
-it. DQN's maximum over noisy values picks the luckiest of them, so that its
-targets are too high; here the luck of the choice is not in the value.
+it. A maximum over noisy values tends to pick one that is too high, and so do
+DQN's targets; a value from a network that did not choose is less biased.
 
     y = r + gamma * Q_target(s', argmax_a Q(s', a))  (y = r where the pole fell)
     loss = Huber(Q(s, a) - y)
@@ -42,6 +42,7 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames are drawn in memory:
 import gymnasium as gym
 import numpy as np
 import torch
+import torch._dynamo  # takes a second: else the first optimizer would load it, within the timed training
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
@@ -64,13 +65,13 @@ class Config:
     episodes: int = setting(500, 1, 10**6, "give up after so many")
     max_steps: int = setting(200, 1, 10**5, "limit of an episode; CartPole-v1's own is 500")
     gamma: float = setting(0.99, 0, 1, "discount a step")
-    learning_rate: float = setting(3e-3, 0, 1, "Adam's; solves sooner than the article's 1e-4")
-    batch_size: int = setting(64, 1, 10**5, "transitions an update; steadier than the article's 32")
+    learning_rate: float = setting(3e-3, 0, 1, "Adam's; above the article's 1e-4, to learn from fewer updates")
+    batch_size: int = setting(64, 1, 10**5, "transitions an update; twice the article's 32, for steadier gradients")
     memory_size: int = setting(10_000, 1, 10**7, "transitions kept; the oldest makes room")
-    hidden_size: int = setting(128, 1, 10**4, "units in each of two layers; the article's 32 learn slower")
-    epsilon: float = setting(0.5, 0, 1, "a random action's probability in the first episode; a k-th of it in the k-th")
-    update_every: int = setting(2, 1, 10**4, "steps from update to update; the article's 1 takes longer")
-    tau: float = setting(0.05, 0, 1, "share of the Q network blended into the target network after each update")
+    hidden_size: int = setting(128, 1, 10**4, "units in each of two layers; the article's 32 cost nearly as much time")
+    epsilon: float = setting(0.5, 0, 1, "probability of a random action in the first episode; a k-th of it in the k-th")
+    update_every: int = setting(2, 1, 10**4, "steps from update to update; the article's 1 takes more time")
+    tau: float = setting(0.05, 0, 1, "share of the Q network that the target takes on an update; the articles copy all")
 
     def __post_init__(self):
         for f in fields(self):
@@ -148,7 +149,7 @@ class Agent:
     def __init__(self, config, state_size, num_actions):
         self.config = config
         self.num_actions = num_actions
-        self.rng = np.random.default_rng(config.seed)  # the policy's own: exploring leaves torch's stream alone
+        self.rng = np.random.default_rng([config.seed, 2])  # not [seed] alone: that is the environment's stream
         self.memory = ReplayMemory(config, state_size)
         self.q_network = QNetwork(state_size, config.hidden_size, num_actions)
         self.target_network = copy.deepcopy(self.q_network)
@@ -156,7 +157,7 @@ class Agent:
 
     @torch.no_grad()
     def act(self, state, epsilon=0.0):
-        """Returns the greedy action in each state (..., state_size) or, with probability epsilon, a random one."""
+        """Returns the greedy action in each state (..., state_size), or with probability epsilon one random action."""
         if self.rng.random() < epsilon:
             return self.rng.integers(self.num_actions)
         return self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
@@ -193,24 +194,25 @@ class Row(NamedTuple):
     steps: int
     mean_of_10: float  # steps of the last ten episodes
     epsilon: float
-    loss: float  # mean over the episode's updates; nan before the first
+    loss: float  # mean over the episode's updates, nan where there was none
     env_steps: int  # since the start
+    checks: int  # by the greedy policy since the start; their steps are not in env_steps
     solved: bool
 
 
 def train(config, stop=lambda: False):
     """Trains until solved, until `config.episodes` are over or until stop() is true; returns (agent, list of Row).
 
-    Whenever an episode stood, the greedy policy plays 100 fresh ones. Where all of these stand, learning rests until
-    an episode falls: more updates could only spoil a policy that needs none. Solved: ten in a row stood at rest.
+    Whenever an episode stood, the greedy policy is checked on 100 fresh ones. While it passes, all of them standing,
+    learning rests: updates may spoil what works. Solved: it passes, and the last ten training episodes stood.
     """
     torch.set_num_threads(1)  # so small a network gains nothing from a second thread, and crawls on a busy machine
     torch.manual_seed(config.seed)
     # -1 for a fall, else 0: the article's +1 for reaching the limit made sense while that counted as an end
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, sutton_barto_reward=True)
-    env.reset(seed=config.seed)
+    env.reset(seed=config.seed)  # once: every episode goes on with this stream of random numbers
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
-    history, env_steps, at_rest, start = [], 0, False, time.perf_counter()
+    history, env_steps, checks, at_rest, start = [], 0, 0, False, time.perf_counter()
     print("episode  steps  mean of 10  epsilon     loss  steps/s")
     for episode in range(1, config.episodes + 1):
         epsilon, losses = config.epsilon / episode, []
@@ -229,15 +231,16 @@ def train(config, stop=lambda: False):
             break
         if step < config.stood:
             at_rest = False
-        elif not at_rest:  # it stood, perhaps by luck: ask the greedy policy
+        elif not at_rest:
             at_rest = evaluate(agent, config, seed=agent.rng.integers(2**32)).min() >= config.stood
+            checks += 1
         last = [row.steps for row in history[-9:]] + [step]
         solved = at_rest and len(last) == 10 and min(last) >= config.stood
-        history.append(Row(episode, step, np.mean(last), epsilon, np.mean(losses or [np.nan]), env_steps, solved))
+        mean, loss = np.mean(last), np.mean(losses or [np.nan])
+        history.append(Row(episode, step, mean, epsilon, loss, env_steps, checks, solved))
         if episode % 10 == 0 or solved:
             speed = env_steps / (time.perf_counter() - start)
-            line = "{:7d}  {:5d}  {:10.1f}  {:7.4f}  {:7.5f}".format(*history[-1])
-            print(f"{line}  {speed:7,.0f}", flush=True)
+            print(f"{episode:7}  {step:5}  {mean:10.1f}  {epsilon:7.4f}  {loss:7.5f}  {speed:7,.0f}", flush=True)
         if solved:
             break
     return agent, history
@@ -270,21 +273,23 @@ def learning_curve(history, config):
 
 
 def animation(agent, config, seed):
-    """Plays one greedy episode; returns a list of pictures, 25 a second (CartPole makes 50 steps a second)."""
+    """Plays one greedy episode; returns its pictures, 25 a second."""
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
-    frames, over = [env.render()], False
-    while not over:
+    frames = []
+    for step in range(1000):  # 20 seconds are enough to see
+        if step % 2 == 0:  # 25 frames a second: CartPole makes 50 steps
+            frames.append(Image.fromarray(env.render()).resize((300, 200)).quantize(32))
         state, _, terminated, truncated, _ = env.step(agent.act(state))
-        frames.append(env.render())
-        over = terminated or truncated
+        if terminated or truncated:
+            break
     env.close()
-    return [Image.fromarray(frame).resize((300, 200)).quantize(32) for frame in frames[::2]]
+    return frames
 
 
 def save(path, write):
     """Fills a file by write(file), whole or not at all: under another name first, renamed once it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")
     with open(part, "wb") as file:
         write(file)
     os.replace(part, path)
@@ -293,10 +298,10 @@ def save(path, write):
 def show(*paths):
     """Shows pictures in a notebook, and does nothing elsewhere."""
     if "ipykernel" in sys.modules:
-        from IPython.display import Image, display
+        from IPython import display
 
         for path in paths:
-            display(Image(path))
+            display.display(display.Image(path))
 
 
 # %% Main
@@ -308,14 +313,15 @@ def parse(arguments):
     for f in fields(Config):
         flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} (default: {f.default})"
         parser.add_argument(flag, type=f.type, default=f.default, metavar=f.type.__name__, help=reason)
-    parser.add_argument("--output-dir", type=Path, default=Path("runs", SCRIPT), metavar="dir", help="for the results")
+    runs = Path("runs", SCRIPT)
+    parser.add_argument("--output-dir", type=Path, default=runs, metavar="dir", help=f"for results (default: {runs})")
     parser.add_argument("--no-media", dest="media", action="store_false", help="skip learning curve and animation")
     values = vars(parser.parse_args(arguments))
     output_dir, media = values.pop("output_dir"), values.pop("media")
     try:
         config = Config(**values)
         output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output_dir).close()  # better found out before the training than after
+        tempfile.TemporaryFile(dir=output_dir).close()  # fails now rather than after the training
     except ValueError as error:
         parser.error(error)
     except OSError as error:
@@ -342,40 +348,37 @@ def main(arguments=()):
         start = time.perf_counter()
         agent, history = train(config, stop=lambda: bool(signals))
         seconds = time.perf_counter() - start
-        solved, env_steps = (history[-1].solved, history[-1].env_steps) if history else (False, 0)
-        verdict = "Solved" if solved else "Interrupted" if signals else "Not solved"
-        print(f"{verdict} after {len(history)} episodes, {env_steps:,} steps, {seconds:.1f} s.")
+        last = history[-1] if history else Row(*[0] * len(Row._fields))  # stopped in the first episode: no row
+        verdict = "Solved" if last.solved else "Interrupted" if signals else "Not solved"
+        print(f"{verdict} after {last.episode} episodes, {last.env_steps:,} steps, {seconds:.1f} s.")
 
-        seed = 2**32 + config.seed  # beyond all seeds of the training and of the check that ends it
+        seed = 2**32 + config.seed  # beyond all seeds of the training and its checks
         steps = evaluate(agent, config, seed)
-        mean, std, low, high = steps.mean(), steps.std(), steps.min(), steps.max()
+        mean, std, low, high = steps.mean(), steps.std(), int(steps.min()), int(steps.max())
         print(f"Greedy evaluation, {len(steps)} episodes: mean {mean:.1f}, std {std:.1f}, min {low}, max {high} steps.")
 
         summary = {
             "script": SCRIPT,
             "config": asdict(config),
-            "solved": solved,
-            "episodes": len(history),
-            "env_steps": env_steps,
+            "solved": bool(last.solved),
+            "episodes": last.episode,
+            "env_steps": last.env_steps,
+            "checks": last.checks,
             "train_seconds": seconds,
-            "steps_per_second": env_steps / seconds,
+            "steps_per_second": last.env_steps / seconds,
             "interrupted": bool(signals),
             "evaluation": {"episodes": len(steps), "mean": mean, "std": std, "min": low, "max": high},
         }
-        text = json.dumps(summary, indent=2, default=lambda number: number.item())  # NumPy's numbers to Python's
         table = np.array(history, float).reshape(-1, len(Row._fields))
-        form = {"fmt": "%.9g", "delimiter": ",", "header": ",".join(Row._fields), "comments": ""}
+        columns = ",".join(Row._fields)
         save(output_dir / "weights.pth", lambda file: torch.save(agent.q_network.state_dict(), file))
-        save(output_dir / "summary.json", lambda file: file.write(text.encode()))
-        save(output_dir / "history.csv", lambda file: np.savetxt(file, table, **form))
+        save(output_dir / "summary.json", lambda file: file.write(json.dumps(summary, indent=2).encode()))
+        save(output_dir / "history.csv", lambda file: np.savetxt(file, table, "%.9g", ",", header=columns, comments=""))
         if media:
-            first, *rest = animation(agent, config, seed)
-            form = {"format": "gif", "save_all": True, "append_images": rest, "duration": 40, "loop": 0}
-            save(
-                output_dir / "learning_curve.png",
-                lambda file: learning_curve(history, config).savefig(file, format="png"),
-            )
-            save(output_dir / "play.gif", lambda file: first.save(file, **form))
+            curve, (frame, *frames) = learning_curve(history, config), animation(agent, config, seed)
+            gif = {"format": "gif", "save_all": True, "append_images": frames, "duration": 40, "loop": 0}
+            save(output_dir / "learning_curve.png", lambda file: curve.savefig(file, format="png"))
+            save(output_dir / "play.gif", lambda file: frame.save(file, **gif))
             show(output_dir / "learning_curve.png", output_dir / "play.gif")
         print(f"Wrote the results to {output_dir}.")
     if signals and "ipykernel" not in sys.modules:
@@ -384,5 +387,5 @@ def main(arguments=()):
 
 
 if __name__ == "__main__":
-    # Pasted into a notebook there is no __file__, and sys.argv is the kernel's
-    agent, history = main(sys.argv[1:] if "__file__" in globals() else [])
+    # In a notebook the arguments are the kernel's
+    agent, history = main([] if "ipykernel" in sys.modules else sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Trains every script, and the port of the articles' code beside it, on many seeds; one line of results/seeds.csv each.
+"""Trains every script, and the port of the articles' code beside it, on many seeds: a line of results/seeds.csv each.
 
     python benchmarks/seeds.py [--seeds 100] [--port-seeds 100] [--jobs 2]
 
@@ -16,13 +16,12 @@ import sys
 import time
 from pathlib import Path
 
-import article_port
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).parent.parent))
 SCRIPTS = ("dqn", "ddqn", "dueling", "per")
 RESULTS = Path(__file__).parent / "results" / "seeds.csv"
-FIELDS = ("program", "seed", "solved", "episodes", "env_steps", "train_seconds", "evaluation_mean", "evaluation_min")
+FIELDS = (
+    "program", "seed", "solved", "episodes", "env_steps", "checks", "train_seconds", "evaluation_mean", "evaluation_min"
+)  # fmt: skip
 
 
 def train_script(name, seed):
@@ -34,21 +33,24 @@ def train_script(name, seed):
         agent, history = script.train(config)
         seconds = time.perf_counter() - start
     last = history[-1]
-    return line(f"{name}_cartpole", seed, last.solved, last.episode, last.env_steps, seconds, agent)
+    return line(f"{name}_cartpole", seed, last.solved, last.episode, last.env_steps, last.checks, seconds, agent)
 
 
 def train_port(name, seed):
     """Trains one variant of the port; returns a line of the CSV."""
+    import article_port
+
     agent, result = article_port.train(name, seed)
-    return line(f"{name}_port", seed, *result.values(), agent)
+    seconds = result.pop("train_seconds")
+    return line(f"{name}_port", seed, *result.values(), 0, seconds, agent)
 
 
-def line(program, seed, solved, episodes, env_steps, seconds, agent):
+def line(program, seed, solved, episodes, env_steps, checks, seconds, agent):
     """Adds the greedy evaluation: the same 100 episodes that the script's own main() plays."""
     import dqn_cartpole
 
     steps = dqn_cartpole.evaluate(agent, dqn_cartpole.Config(), seed=2**32 + seed)
-    values = (program, seed, int(solved), episodes, env_steps, round(seconds, 3), steps.mean(), steps.min())
+    values = (program, seed, int(solved), episodes, env_steps, checks, round(seconds, 3), steps.mean(), steps.min())
     return dict(zip(FIELDS, values, strict=True))
 
 
@@ -71,6 +73,9 @@ def main():
     parser.add_argument("--port-seeds", type=int, default=100, help="and of the ports, the slower ones (default: 100)")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes, one a core (default: 2)")
     options = parser.parse_args()
+
+    from tqdm import tqdm
+
     counts = {"cartpole": options.seeds, "port": options.port_seeds}
     tasks = [
         (kind, name, seed)

@@ -25,7 +25,7 @@ def start(tmp_path):
     running = []
 
     def start(name, *arguments):
-        command = [sys.executable, "-W", "error", ROOT / f"{name}.py", *map(str, arguments)]
+        command = [sys.executable, "-u", "-W", "error", ROOT / f"{name}.py", *map(str, arguments)]
         environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "SDL_VIDEODRIVER")}
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -133,6 +133,22 @@ def test_training_stores_falls_as_ends_and_the_limit_not(script, monkeypatch):
     assert np.array_equal(memory.next_state[:n, 1], memory.state[:n, 1] + 1)
 
 
+def test_only_a_fall_pays_and_ends(script, monkeypatch):
+    """On the real CartPole: two episodes of pushing left, which fall, then two that balance up to the limit."""
+
+    def act(self, state, epsilon=0.0):
+        return int(epsilon < 0.2 and state[2] + 0.3 * state[3] > 0)
+
+    monkeypatch.setattr(script.Agent, "act", act)
+    monkeypatch.setattr(script.Agent, "learn", lambda self: 0.0)
+    monkeypatch.setattr(script, "evaluate", lambda *_, **__: np.zeros(100))
+    agent, history = script.train(script.Config(episodes=4, max_steps=50))
+    memory, n = agent.memory, len(agent.memory)
+    assert [row.steps for row in history[2:]] == [50, 50] and max(row.steps for row in history[:2]) < 12
+    assert memory.terminated[:n].nonzero()[0].tolist() == [history[0].env_steps - 1, history[1].env_steps - 1]
+    assert np.array_equal(memory.reward[:n], -memory.terminated[:n])
+
+
 def test_updates_come_when_the_settings_say(script, monkeypatch):
     calls = []
     monkeypatch.setattr(script.Agent, "learn", lambda self: calls.append(len(self.memory)) or 0.0)

@@ -1,0 +1,62 @@
+"""README, results, scripts and style agree."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import NAMES, ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_figures_are_those_of_the_results():
+    command = [sys.executable, ROOT / "benchmarks" / "report.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) >= 8 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_ci_runs_the_readme_command():
+    pattern = re.search(r"grep -x '(.*)' README.md", (ROOT / ".ci" / "run").read_text())[1]
+    commands = re.findall(f"^{pattern}$", README, re.M)
+    assert commands == ["pip install -r tests/requirements.txt && python -m pytest"]
+
+
+def test_names_in_the_readme_exist():
+    text = "".join((ROOT / f"{name}.py").read_text() for name in NAMES)
+    names = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", README.split("| articles | here |")[0])
+    table = re.findall(r"^\|.*\|(.*)\|$", README.split("| articles | here |")[1].split("##")[0], re.M)
+    names += re.findall(r"`(\w+)(?:\.(\w+))?`", " ".join(table).replace("`per_cartpole.py`", ""))
+    assert len(names) > 10
+    for owner, method in names:
+        assert re.search(rf"^(class|def) {owner}\b", text, re.M), owner
+        assert not method or re.search(rf"^    def {method}\b", text, re.M), method
+
+
+def test_flags_in_the_readme_exist():
+    fields = "".join((ROOT / f"{name}.py").read_text() for name in NAMES)
+    flags = set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", README)) - {"output-dir", "no-media", "help"}
+    assert flags >= {"seed", "alpha", "max-steps"}
+    for flag in flags:
+        assert f"\n    {flag.replace('-', '_')}: " in fields, flag
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inline_metadata_is_the_requirements(name):
+    text = (ROOT / f"{name}.py").read_text()
+    header = re.match(r"# /// script\n((?:# .*\n)+)# ///\n", text)[1]
+    metadata = tomllib.loads(re.sub(r"^# ", "", header, flags=re.M))
+    assert metadata["requires-python"] == ">=3.11"
+    assert sorted(metadata["dependencies"]) == sorted((ROOT / "requirements.txt").read_text().split())
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_ruff_is_clean(command):
+    done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
