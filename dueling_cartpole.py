@@ -20,7 +20,8 @@ the paper's have two). Chapter: Dueling network (the book's chapter 6.3). New
 against ddqn_cartpole.py: `QNetwork`.
 
 Run: python dueling_cartpole.py [--seed 3] [--output-dir DIR] ...
-Expect: EXPECT
+Expect: solved after 42 episodes and 1.5 s (medians; 100 of 100 seeds),
+then a greedy mean of 200 steps (worst seed 199.6).
 """
 
 # %% Imports

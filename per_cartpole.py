@@ -22,7 +22,8 @@ Prioritized experience replay (the book's chapter 6.4). New against
 ddqn_cartpole.py: `SumTree`, `ReplayMemory`, `Agent.learn`.
 
 Run: python per_cartpole.py [--seed 3] [--output-dir DIR] ...
-Expect: EXPECT
+Expect: solved after 53 episodes and 2.0 s (medians; 100 of 100 seeds),
+then a greedy mean of 200 steps (worst seed 199.5).
 """
 
 # %% Imports

@@ -3,6 +3,7 @@
     python benchmarks/costs.py
 
 - learning: steps a second while every update is made (no rest, no check), scripts and ports in turn
+- per_step: time of a step of per_cartpole.py relative to one of ddqn_cartpole.py, while learning, in turn
 - sum_tree: microseconds a step for the tree of per_cartpole.py (the push, and its share of a draw and an update)
 - busy: steps a second beside a process that keeps one core busy, relative to alone, with one thread and with two
 - command: seconds of the whole command, `python SCRIPT --seed N`, start to files
@@ -54,6 +55,11 @@ def learning(rounds=5):
             speeds.setdefault(f"{name}_cartpole", []).append(speed_of_script(name, seed))
             speeds.setdefault(f"{name}_port", []).append(speed_of_port(name, seed))
     return {program: statistics.median(values) for program, values in speeds.items()}
+
+
+def per_step(rounds=15):
+    pairs = [(speed_of_script("ddqn", seed), speed_of_script("per", seed)) for seed in range(rounds)]
+    return statistics.median(ddqn / per for ddqn, per in pairs)
 
 
 def tree_cost(size, rounds=2000):
@@ -111,7 +117,7 @@ def command(seeds=5):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     results = {}
-    for measure in (command, learning, sum_tree, busy):
+    for measure in (command, learning, per_step, sum_tree, busy):
         results[measure.__name__] = measure()
         print(measure.__name__, json.dumps(results[measure.__name__], indent=2), flush=True)
     (RESULTS.parent / "costs.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -69,14 +69,13 @@ def ratios_table(rows, costs):
 
 def costs_list(costs):
     """The figures that are not a script's own."""
-    learning, tree = costs["learning"], costs["sum_tree"]
-    per_step, ddqn_step = 1e6 / learning["per_cartpole"], 1e6 / learning["ddqn_cartpole"]
+    tree = costs["sum_tree"]
     small, large = tree["10000"], tree["1000000"]
     yield (
         f"- The sum tree costs {small:.0f} us a step with 10,000 transitions and {large:.0f} us with a million: "
         f"{large / small:.2f} times as much."
     )
-    yield f"- A step of PER takes {per_step / ddqn_step:.2f} times one of double DQN, while learning."
+    yield f"- A step of PER takes {costs['per_step']:.2f} times one of double DQN, while learning."
     one, two = costs["busy"]["1"], costs["busy"]["2"]
     yield (
         f"- Beside a process that keeps one of two cores busy, double DQN runs at {one:.2f} of its speed alone. With "
