@@ -23,6 +23,8 @@ def random_memory(script, config, count=200):
     for i in range(count):
         state, next_state = rng.normal(size=(2, 4)).astype(np.float32)
         agent.memory.push(state, i % 2, -float(i % 3 == 0), next_state, i % 3 == 0)
+    if script is per:
+        agent.memory.update(np.arange(count), rng.random(count))
     return agent
 
 
@@ -159,7 +161,10 @@ def test_updates_come_when_the_settings_say(script, monkeypatch):
 def test_evaluation_counts_each_first_episode_once(script):
     always_left = types.SimpleNamespace(act=lambda state: np.zeros(len(state), int))
     steps = script.evaluate(always_left, script.Config(), seed=5)
-    assert steps.shape == (100,) and steps.min() >= 7 and steps.max() <= 11
+    env = gym.make_vec("CartPole-v1", num_envs=100)
+    env.reset(seed=5)
+    fell = np.array([env.step(np.zeros(100, int))[2] for _ in range(15)])  # (15, 100)
+    assert np.array_equal(steps, fell.argmax(0) + 1) and steps.min() < steps.max() < 15
     forever = types.SimpleNamespace(act=lambda state: (state[:, 2] + 0.3 * state[:, 3] > 0).astype(int))
     assert (script.evaluate(forever, script.Config(max_steps=50), seed=5) == 50).all()
 
@@ -196,6 +201,13 @@ def test_learning_rests_from_the_check_to_the_next_fall(script, monkeypatch):
     history, learned = standing(script, monkeypatch, falls=[5], checks=[3, 4, 3, 4])  # episode 5 is the sixth
     assert [row.steps for row in history] == [4] * 5 + [2] + [4] * 10
     assert learned == [1, 2, 7, 8] and [row.solved for row in history] == [False] * 15 + [True]
+    assert [row.checks for row in history] == [1, 2, 2, 2, 2, 2, 3] + [4] * 9
+
+
+def test_stop_ends_training_at_the_next_step(script):
+    calls = iter([False] * 4 + [True] * 2)
+    agent, history = script.train(script.Config(), stop=lambda: next(calls))
+    assert (len(agent.memory), history) == (5, [])
 
 
 @pytest.mark.parametrize("network", [dqn.QNetwork, dueling.QNetwork])
