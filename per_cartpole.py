@@ -432,11 +432,10 @@ def main(arguments=()):
             "interrupted": bool(signals),
             "evaluation": {"episodes": len(steps), "mean": mean, "std": std, "min": low, "max": high},
         }
-        table = np.array(history, float).reshape(-1, len(Row._fields))
-        columns = ",".join(Row._fields)
+        names = ",".join(Row._fields)
         save(output_dir / "weights.pth", lambda file: torch.save(agent.q_network.state_dict(), file))
         save(output_dir / "summary.json", lambda file: file.write(json.dumps(summary, indent=2).encode()))
-        save(output_dir / "history.csv", lambda file: np.savetxt(file, table, "%.9g", ",", header=columns, comments=""))
+        save(output_dir / "history.csv", lambda file: np.savetxt(file, history, "%.9g", ",", header=names, comments=""))
         if media:
             curve, (frame, *frames) = learning_curve(history, config), animation(agent, config, seed)
             gif = {"format": "gif", "save_all": True, "append_images": frames, "duration": 40, "loop": 0}
