@@ -18,8 +18,9 @@ of it once beta has risen to 1.
 
 Paper: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952,
 algorithm 1, proportional variant (whose p^alpha is our p). Chapter:
-Prioritized experience replay (the book's chapter 6.4). New against
-ddqn_cartpole.py: `SumTree`, `ReplayMemory`, `Agent.learn`.
+Prioritized experience replay, 6.4 in the book of Ogawa (2018), whose code is
+"the article" below. New against ddqn_cartpole.py: `SumTree`, `ReplayMemory`,
+`Agent.learn`.
 
 Run: python per_cartpole.py [--seed 3] [--output-dir DIR] ...
 Expect: solved after 53 episodes and 2.0 s (medians; 100 of 100 seeds),
@@ -66,21 +67,21 @@ class Config:
     """Every hyperparameter; each is a command-line flag too. Raises ValueError where one makes no sense."""
 
     seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history")
-    episodes: int = setting(500, 1, 10**6, "give up after so many")
+    episodes: int = setting(500, 1, 10**6, "episodes after which to give up")
     max_steps: int = setting(200, 1, 10**5, "limit of an episode; CartPole-v1's own is 500")
-    gamma: float = setting(0.99, 0, 1, "discount a step")
+    gamma: float = setting(0.99, 0, 1, "discount per step")
     learning_rate: float = setting(3e-3, 0, 1, "Adam's; above the article's 1e-4, to learn from fewer updates")
-    batch_size: int = setting(64, 1, 10**5, "transitions an update; twice the article's 32, for steadier gradients")
-    memory_size: int = setting(10_000, 1, 10**7, "transitions kept; the oldest makes room")
+    batch_size: int = setting(64, 1, 10**5, "transitions per update; twice the article's 32, for steadier gradients")
+    memory_size: int = setting(10_000, 1, 10**7, "transitions kept; the oldest is overwritten")
     hidden_size: int = setting(128, 1, 10**4, "units in each of two layers; the article's 32 cost nearly as much time")
-    epsilon: float = setting(0.5, 0, 1, "probability of a random action in the first episode; a k-th of it in the k-th")
+    epsilon: float = setting(0.5, 0, 1, "probability of a random action in episode 1; divided by k in episode k")
     update_every: int = setting(2, 1, 10**4, "steps from update to update; the article's 1 takes more time")
-    tau: float = setting(0.05, 0, 1, "share of the Q network that the target takes on an update; the articles copy all")
+    tau: float = setting(0.05, 0, 1, "share of the Q network that the target takes at each update; a whole copy is 1")
     alpha: float = setting(0.6, 0, 1, "how much priority counts: 0 is uniform, 1 in proportion to the TD error")
     beta: float = setting(0.4, 0, 1, "share of the bias corrected at the start; rises to 1")
     beta_steps: int = setting(5_000, 1, 10**9, "steps over which beta rises; a run solves in about as many")
-    priority_epsilon: float = setting(1e-4, 1e-12, 1, "added to |TD error|: what is learned can be drawn again")
-    uniform_steps: int = setting(0, 0, 10**9, "first steps with uniform replay; the book has it for 30 episodes")
+    priority_epsilon: float = setting(1e-4, 1e-12, 1, "added to |TD error|, so that one of 0 can be drawn")
+    uniform_steps: int = setting(0, 0, 10**9, "replay uniformly for so many at first; the article for 30 episodes")
 
     def __post_init__(self):
         for f in fields(self):
@@ -301,7 +302,7 @@ def train(config, stop=lambda: False):
         solved = at_rest and len(last) == 10 and min(last) >= config.stood
         mean, loss = np.mean(last), np.mean(losses or [np.nan])
         history.append(Row(episode, step, mean, epsilon, loss, env_steps, checks, solved))
-        if episode % 10 == 0 or solved:
+        if episode % 10 == 0 or solved or episode == config.episodes:
             speed = env_steps / (time.perf_counter() - start)
             print(f"{episode:7}  {step:5}  {mean:10.1f}  {epsilon:7.4f}  {loss:7.5f}  {speed:7,.0f}", flush=True)
         if solved:
@@ -378,7 +379,7 @@ def parse(arguments):
         parser.add_argument(flag, type=f.type, default=f.default, metavar=f.type.__name__, help=reason)
     runs = Path("runs", SCRIPT)
     parser.add_argument("--output-dir", type=Path, default=runs, metavar="dir", help=f"for results (default: {runs})")
-    parser.add_argument("--no-media", dest="media", action="store_false", help="skip learning curve and animation")
+    parser.add_argument("--no-media", dest="media", action="store_false", help="write no picture and no animation")
     values = vars(parser.parse_args(arguments))
     output_dir, media = values.pop("output_dir"), values.pop("media")
     try:
@@ -443,7 +444,7 @@ def main(arguments=()):
             save(output_dir / "play.gif", lambda file: frame.save(file, **gif))
             show(output_dir / "learning_curve.png", output_dir / "play.gif")
         print(f"Wrote the results to {output_dir}.")
-    if signals and "ipykernel" not in sys.modules:
+    if summary["interrupted"] and "ipykernel" not in sys.modules:
         sys.exit(128 + signals[0])
     return agent, history
 

@@ -79,7 +79,7 @@ def costs_list(costs):
     one, two = costs["busy"]["1"], costs["busy"]["2"]
     yield (
         f"- Beside a process that keeps one of two cores busy, double DQN runs at {one:.2f} of its speed alone. With "
-        f"PyTorch left to use two threads it would run at {two:.2f} of that."
+        f"PyTorch left to use two threads it runs at {two:.2f} of its speed alone."
     )
 
 
@@ -119,12 +119,13 @@ def diffs_page():
 
     yield "# The diffs"
     yield ""
-    yield "What changes from each script to its neighbour; the introductions at their tops are left out. Made by"
+    yield "What changes from one script to the next idea's; the introductions at their tops are left out. Made by"
     yield "`python benchmarks/report.py`."
     for (old, new), words in NEIGHBOURS.items():
         names = f"{old}_cartpole.py", f"{new}_cartpole.py"
         yield from ("", f"## {names[0]} to {names[1]}", words, "```diff")
-        yield from difflib.unified_diff(body(old), body(new), *names, n=2, lineterm="")
+        for line in difflib.unified_diff(body(old), body(new), *names, n=2, lineterm=""):
+            yield "@@" if line.startswith("@@") else line  # without the introductions the line numbers would be wrong
         yield "```"
 
 

@@ -8,6 +8,10 @@ import tomllib
 import pytest
 from conftest import NAMES, ROOT
 
+import dqn_cartpole
+import dueling_cartpole
+import per_cartpole
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -46,6 +50,18 @@ def test_flags_in_the_readme_exist():
     assert flags >= {"seed", "alpha", "max-steps"}
     for flag in flags:
         assert f"\n    {flag.replace('-', '_')}: " in fields or f'"--{flag}"' in benchmark, flag
+
+
+def test_python_in_the_readme_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(per_cartpole, "QNetwork", per_cartpole.QNetwork)  # the README replaces it
+    monkeypatch.chdir(tmp_path)
+    dqn_cartpole.main(["--episodes", "1", "--no-media"])
+    swap, load = re.findall(r"```python\n(.*?)```", README, re.S)
+    names = {}
+    exec(swap, names)
+    assert names["history"][-1].solved and type(names["agent"].q_network) is dueling_cartpole.QNetwork
+    exec(load, names)
+    assert type(names["network"]) is dqn_cartpole.QNetwork
 
 
 @pytest.mark.parametrize("name", NAMES)
