@@ -71,7 +71,7 @@ class Config:
     learning_rate: float = setting(3e-3, 0, 1, "Adam's; above the article's 1e-4, to learn from fewer updates")
     batch_size: int = setting(64, 1, 10**5, "transitions per update; twice the article's 32, for steadier gradients")
     memory_size: int = setting(10_000, 1, 10**7, "transitions kept; the oldest is overwritten")
-    hidden_size: int = setting(128, 1, 10**4, "units in each of two layers; the article's 32 cost nearly as much time")
+    hidden_size: int = setting(128, 1, 10**4, "units in each of two layers; the article's 32 need more episodes")
     epsilon: float = setting(0.5, 0, 1, "probability of a random action in episode 1; divided by k in episode k")
     update_every: int = setting(2, 1, 10**4, "steps from update to update; the article's 1 takes more time")
     tau: float = setting(0.05, 0, 1, "share of the Q network that the target takes at each update; a whole copy is 1")
