@@ -2,7 +2,8 @@
 
     python benchmarks/costs.py
 
-- learning: steps a second while every update is made (no rest, no check), scripts and ports in turn
+- learning: steps a second while every update is made (no rest, no check), scripts and ports in turn; of the ports the
+  first 60 episodes, in which PER replays uniformly for 30, as the article does
 - per_step: time of a step of per_cartpole.py relative to one of ddqn_cartpole.py, while learning, in turn
 - sum_tree: microseconds a step for the tree of per_cartpole.py (the push, and its share of a draw and an update)
 - busy: steps a second beside a process that keeps one core busy, relative to alone, with one thread and with two

@@ -204,6 +204,15 @@ def test_learning_rests_from_the_check_to_the_next_fall(script, monkeypatch):
     assert [row.checks for row in history] == [1, 2, 2, 2, 2, 2, 3] + [4] * 9
 
 
+def test_the_seed_decides_everything(script):
+    """In one process, whatever ran before: the same seed twice, and another."""
+    runs = [script.train(script.Config(seed=seed, episodes=15)) for seed in (1, 1, 2)]
+    histories = [repr(history) for _, history in runs]
+    assert histories[0] == histories[1] != histories[2]
+    a, b = (agent.q_network.state_dict() for agent, _ in runs[:2])
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
 def test_stop_ends_training_at_the_next_step(script):
     calls = iter([False] * 4 + [True] * 2)
     agent, history = script.train(script.Config(), stop=lambda: next(calls))
