@@ -75,7 +75,11 @@ def costs_list(costs):
         f"- The sum tree costs {small:.0f} us a step with 10,000 transitions and {large:.0f} us with a million: "
         f"{large / small:.2f} times as much."
     )
-    yield f"- A step of PER takes {costs['per_step']:.2f} times one of double DQN, while learning."
+    unpaired = costs["learning"]["ddqn_cartpole"] / costs["learning"]["per_cartpole"]
+    yield (
+        f"- A step of PER takes {costs['per_step']:.2f} times one of double DQN, while learning (median of 15 pairs, one run "
+        f"after the other); where the ports ran in between, the medians of 5 runs differ by {unpaired:.2f}."
+    )
     one, two = costs["busy"]["1"], costs["busy"]["2"]
     yield (
         f"- Beside a process that keeps one of two cores busy, double DQN runs at {one:.2f} of its speed alone. With "
