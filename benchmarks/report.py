@@ -77,8 +77,8 @@ def costs_list(costs):
     )
     unpaired = costs["learning"]["ddqn_cartpole"] / costs["learning"]["per_cartpole"]
     yield (
-        f"- A step of PER takes {costs['per_step']:.2f} times one of double DQN, while learning (median of 15 pairs, one "
-        f"run after the other); where the ports ran in between, the ratio of the medians of 5 runs is {unpaired:.2f}."
+        f"- A step of PER takes {costs['per_step']:.2f} times one of double DQN, while learning (median of 15 pairs, "
+        f"run one after the other); where the ports ran in between, the medians of 5 runs give {unpaired:.2f}."
     )
     one, two = costs["busy"]["1"], costs["busy"]["2"]
     yield (
