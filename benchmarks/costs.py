@@ -24,7 +24,7 @@ from pathlib import Path
 import article_port
 import numpy as np
 import torch
-from seeds import RESULTS, SCRIPTS
+from seeds import PORTS, RESULTS
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4000
@@ -52,7 +52,7 @@ def speed_of_port(name, seed):
 def learning(rounds=5):
     speeds = {}
     for seed in range(rounds):
-        for name in SCRIPTS:
+        for name in PORTS:
             speeds.setdefault(f"{name}_cartpole", []).append(speed_of_script(name, seed))
             speeds.setdefault(f"{name}_port", []).append(speed_of_port(name, seed))
     return {program: statistics.median(values) for program, values in speeds.items()}
@@ -106,7 +106,7 @@ def busy(rounds=5):
 def command(seeds=5):
     seconds = {}
     for seed in range(seeds):
-        for name in SCRIPTS:
+        for name in PORTS:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
                 call = [sys.executable, ROOT / f"{name}_cartpole.py", "--seed", str(seed), "--output-dir", folder]

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from seeds import RESULTS, SCRIPTS, read
+from seeds import PORTS, RESULTS, SCRIPTS, read
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,8 +31,8 @@ def seeds_table(rows):
         "| steps: median | checks: median | evaluation, mean steps: worst seed |"
     )
     yield "|---|---|---|---|---|---|---|"
-    for kind in ("cartpole", "port"):
-        for name in SCRIPTS:
+    for kind, names in (("cartpole", SCRIPTS), ("port", PORTS)):
+        for name in names:
             program = f"{name}_{kind}"
             solved, episodes, seconds, steps, checks, mean = (
                 column(rows, program, field)
@@ -54,7 +54,7 @@ def ratios_table(rows, costs):
         "| the whole command |"
     )
     yield "|---|---|---|---|---|---|---|"
-    for name in SCRIPTS:
+    for name in PORTS:
         ours, port = f"{name}_cartpole", f"{name}_port"
         common = set(column(rows, ours, "seed")) & set(column(rows, port, "seed"))
         a, b = (column(rows, program, "train_seconds", common) for program in (ours, port))
@@ -87,13 +87,54 @@ def costs_list(costs):
     )
 
 
+def breakout_figures():
+    """What the shipped Breakout agent was trained for and scores, and the speeds: (history, scores, speed)."""
+    history, scores = (
+        np.genfromtxt(RESULTS.parent / f"breakout_{name}.csv", delimiter=",", names=True)
+        for name in ("history", "scores")
+    )
+    return history, scores, json.loads((RESULTS.parent / "breakout_speed.json").read_text())
+
+
+def breakout_list(history, scores, speed):
+    """The shipped agent, and the speed of its training."""
+    score, steps = scores["score"], history["env_steps"][-1]
+    yield (
+        f"- The agent in `weights/` was trained for {steps / 1e6:.1f} million steps with seed 0. Its score in "
+        f"{len(score)} whole games: mean {score.mean():.1f}, standard deviation {score.std():.1f}, lowest "
+        f"{score.min():.0f}, highest {score.max():.0f}. Its best life: {scores['best_life'].max():.0f} points."
+    )
+    median = {name: values["speed"] for name, values in speed["medians"].items()}
+    other = max(median[name] for name in median if name.startswith("sb3"))
+    for name in sorted(name for name in median if name.startswith("ours")):
+        _, games, precision = name.split(", ")
+        parts = [median[f"network, {games}, {precision}"], median[f"environment, {games}"]]
+        limit = 1 / sum(1 / part for part in parts)
+        yield (
+            f"- {games}, {precision}: {median[name]:,.0f} steps a second, {median[name] / other:.1f} times as many as "
+            f"stable-baselines3's A2C ({other:,.0f}; 16 games, float32). The network alone makes {parts[0]:,.0f}, "
+            f"the games alone {parts[1]:,.0f}: taking turns they could reach {limit:,.0f}, of which this is "
+            f"{median[name] / limit:.2f}. Memory: {speed['medians'][name]['memory']:.2f} GiB."
+        )
+
+
+def breakout_expectation(history, scores):
+    """The "Expect:" line of a2c_breakout.py."""
+    score, steps = scores["score"], history["env_steps"][-1]
+    return (
+        f"Expect: a mean score of {score.mean():.0f} in whole games after {steps / 1e6:.1f} million steps\n"
+        f"(the agent that play shows; {len(score)} games, one training)."
+    )
+
+
 def expectation(rows, script):
     """The script's "Expect:" line: what happened on the seeds that were run."""
     solved, episodes, seconds, mean = (
         column(rows, script, field) for field in ("solved", "episodes", "train_seconds", "evaluation_mean")
     )
+    of = " of environment 0" if script == "a2c_cartpole" else ""
     return (
-        f"Expect: solved after {np.median(episodes):.0f} episodes and {np.median(seconds):.1f} s (medians; "
+        f"Expect: solved after {np.median(episodes):.0f} episodes{of} and {np.median(seconds):.1f} s (medians; "
         f"{solved.sum():.0f} of {len(solved)} seeds),\n"
         f"then a greedy mean of {np.median(mean):.0f} steps (worst seed {mean.min():.1f})."
     )
@@ -148,11 +189,13 @@ def main():
     readme = (ROOT / "README.md").read_text()
     readme = replaced(readme, "seeds", seeds_table(rows))
     readme = replaced(readme, "ratios", ratios_table(rows, costs))
+    history, scores, speed = breakout_figures()
+    readme = replaced(readme, "breakout", breakout_list(history, scores, speed))
     texts = {ROOT / "README.md": replaced(readme, "costs", costs_list(costs))}
     texts[ROOT / "docs" / "diffs.md"] = "\n".join(diffs_page()) + "\n"
-    for name in SCRIPTS:
-        path = ROOT / f"{name}_cartpole.py"
-        line = expectation(rows, path.stem)
+    lines = {f"{name}_cartpole": expectation(rows, f"{name}_cartpole") for name in SCRIPTS}
+    for name, line in {**lines, "a2c_breakout": breakout_expectation(history, scores)}.items():
+        path = ROOT / f"{name}.py"
         texts[path] = re.sub(r'^Expect:[^"]*(?=\n""")', lambda _, line=line: line, path.read_text(), flags=re.M)
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in stale:

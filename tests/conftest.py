@@ -10,12 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]
+Q_NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]
+A2C_NAMES = ["a2c_cartpole", "a2c_breakout"]
+CARTPOLE_NAMES = [*Q_NAMES, "a2c_cartpole"]
+ALL_NAMES = [*CARTPOLE_NAMES, "a2c_breakout"]
 
 
-@pytest.fixture(params=NAMES)
+def pytest_generate_tests(metafunc):
+    """A test with `script` runs with each script of its module's NAMES in turn."""
+    if "script" in metafunc.fixturenames:
+        metafunc.parametrize("script", metafunc.module.NAMES, indirect=True)
+
+
+@pytest.fixture
 def script(request):
-    """Each of the scripts in turn, imported."""
+    """A script, imported."""
     return importlib.import_module(request.param)
 
 

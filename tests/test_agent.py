@@ -6,11 +6,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import Q_NAMES
 
 import ddqn_cartpole as ddqn
 import dqn_cartpole as dqn
 import dueling_cartpole as dueling
 import per_cartpole as per
+
+NAMES = Q_NAMES
 
 
 def random_memory(script, config, count=200):

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from conftest import Q_NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import per_cartpole as per
+
+NAMES = Q_NAMES
 
 
 def fill(memory, count):

@@ -4,7 +4,9 @@ import jupytext
 import nbclient
 import nbformat
 import pytest
-from conftest import NAMES, ROOT
+from conftest import CARTPOLE_NAMES, ROOT
+
+NAMES = CARTPOLE_NAMES
 
 
 def execute(notebook, folder):

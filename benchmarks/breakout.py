@@ -1,0 +1,163 @@
+"""How fast a2c_breakout.py trains, beside stable-baselines3's A2C; writes results/breakout_speed.json.
+
+    python benchmarks/breakout.py
+
+Each round measures, one after the other, with nothing else running, in processes of their own:
+
+- ours: steps a second of a2c_breakout.py, with its default number of games, with 16, and with bfloat16 where the CPU
+  has it; the first 2,000 steps are not counted
+- sb3: steps a second of stable-baselines3's A2C with 16 games, in one process (DummyVecEnv) and in 16 (SubprocVecEnv)
+- environment, network: steps a second of each part of ours alone. The limit of a loop in which they take turns is
+  1 / (1 / environment + 1 / network)
+- memory: peak resident memory of our training, in GiB
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+RESULTS = Path(__file__).parent / "results" / "breakout_speed.json"
+WARM_UP = 2000
+
+
+def ours(num_envs, bfloat16, steps):
+    """Trains; returns steps a second, and peak memory."""
+    import a2c_breakout as script
+
+    marks, learn = [], script.Agent.learn
+
+    def timed(self, next_state):
+        marks.append((self.env_steps, time.perf_counter()))
+        return learn(self, next_state)
+
+    script.Agent.learn = timed
+    script.train(script.Config(steps=WARM_UP + steps, num_envs=num_envs, bfloat16=bfloat16))
+    (first, start), (last, end) = next(mark for mark in marks if mark[0] >= WARM_UP), marks[-1]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"speed": (last - first) / (end - start), "memory": peak}
+
+
+def environment(num_envs, steps):
+    """Steps the environment with random actions, as in training."""
+    import numpy as np
+
+    import a2c_breakout as script
+
+    env = script.make_env(num_envs)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).integers(4, size=((WARM_UP + steps) // num_envs, num_envs))
+    for action in actions[: WARM_UP // num_envs]:
+        env.step(action)
+    start = time.perf_counter()
+    for action in actions[WARM_UP // num_envs :]:
+        env.step(action)
+    return {"speed": num_envs * (len(actions) - WARM_UP // num_envs) / (time.perf_counter() - start)}
+
+
+def network(num_envs, bfloat16, steps):
+    """Samples and learns, as in training, on states that are there already."""
+    import numpy as np
+
+    import a2c_breakout as script
+
+    config = script.Config(num_envs=num_envs, bfloat16=bfloat16)
+    agent, rng = script.Agent(config, 4, script.best_device()), np.random.default_rng(0)
+    states = rng.integers(256, size=(6, num_envs, 4, 84, 84), dtype=np.uint8)
+    no, reward = np.zeros(num_envs, bool), rng.random(num_envs, dtype=np.float32)
+
+    def update():
+        for state in states[:-1]:
+            agent.storage.insert(*agent.sample(state), reward, no, no, ~no)
+        agent.learn(states[-1])
+
+    for _ in range(WARM_UP // num_envs // 5):
+        update()
+    start, updates = time.perf_counter(), steps // num_envs // 5
+    for _ in range(updates):
+        update()
+    return {"speed": 5 * num_envs * updates / (time.perf_counter() - start)}
+
+
+def atari_game(**settings):
+    """Makes the game as stable-baselines3 expects it, in whatever process."""
+    import ale_py
+    import gymnasium as gym
+
+    gym.register_envs(ale_py)
+    return gym.make("BreakoutNoFrameskip-v4", **settings)
+
+
+def sb3(kind, steps):
+    """Trains stable-baselines3's A2C with its defaults, which are for Atari, on 16 games of four stacked pictures."""
+    from stable_baselines3 import A2C
+    from stable_baselines3.common import vec_env
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_atari_env
+
+    marks = []
+
+    class Clock(BaseCallback):
+        def _on_step(self):
+            marks.append((self.num_timesteps, time.perf_counter()))
+            return True
+
+    env = make_atari_env(atari_game, 16, seed=0, vec_env_cls=getattr(vec_env, kind))
+    model = A2C("CnnPolicy", vec_env.VecFrameStack(env, 4), seed=0, ent_coef=0.01)
+    model.learn(WARM_UP + steps, callback=Clock())
+    (first, start), (last, end) = next(mark for mark in marks if mark[0] >= WARM_UP), marks[-1]
+    env.close()
+    return {"speed": (last - first) / (end - start)}
+
+
+def measures():
+    """The calls of a round: {name: (function, arguments)}."""
+    import a2c_breakout as script
+
+    default = script.Config().num_envs
+    calls = {}
+    for bfloat16 in (0, 1)[: 1 + script.has_bfloat16()]:
+        precision = ("float32", "bfloat16")[bfloat16]
+        for num_envs in sorted({16, default}):
+            calls[f"ours, {num_envs} games, {precision}"] = ("ours", num_envs, bfloat16)
+            calls[f"network, {num_envs} games, {precision}"] = ("network", num_envs, bfloat16)
+    for num_envs in sorted({16, default}):
+        calls[f"environment, {num_envs} games"] = ("environment", num_envs)
+    for kind in ("DummyVecEnv", "SubprocVecEnv"):
+        calls[f"sb3, {kind}"] = ("sb3", kind)
+    return calls
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--steps", type=int, default=10_000, help="counted, a measure (default: 10000)")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)  # a measure, in this process
+    options = parser.parse_args()
+    if options.one:
+        name, *arguments = options.one
+        result = globals()[name](*(int(a) if a.isdigit() else a for a in arguments), options.steps)
+        print("\n" + json.dumps(result))
+        return
+    found = {}
+    for i in range(options.rounds):
+        for name, call in measures().items():
+            command = [sys.executable, __file__, "--steps", str(options.steps), "--one", *map(str, call)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            result = json.loads(done.stdout.splitlines()[-1])
+            found.setdefault(name, []).append(result)
+            print(f"round {i + 1}, {name}: {result}", flush=True)
+    medians = {name: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for name, rows in found.items()}
+    speeds = {name: [row["speed"] for row in rows] for name, rows in found.items()}
+    summary = {"rounds": options.rounds, "steps": options.steps, "medians": medians, "speeds": speeds}
+    RESULTS.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
