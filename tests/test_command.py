@@ -113,7 +113,10 @@ def test_bad_input_is_one_line_and_status_2(arguments, named, run, tmp_path):
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize("field, value", [("seed", True), ("batch_size", 2.5), ("gamma", "0.9"), ("tau", float("inf"))])
+WRONG_TYPES = [("seed", True), ("hidden_size", 2.5), ("gamma", "0.9"), ("learning_rate", float("inf"))]
+
+
+@pytest.mark.parametrize("field, value", WRONG_TYPES)
 def test_config_refuses_wrong_types(script, field, value):
     with pytest.raises(ValueError, match=field):
         script.Config(**{field: value})
