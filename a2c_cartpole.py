@@ -147,16 +147,16 @@ class Agent:
         # eps above Adam's 1e-8: else it blows tiny gradients, of a policy that works, up to whole steps away from it
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
 
-    @torch.no_grad()
-    def act(self, state):
-        """Returns the likeliest action in each state (..., state_size)."""
-        return self.network(torch.from_numpy(state))[0].argmax(-1).numpy()
-
     def sample(self, state):
         """Draws an action in each state (N, state_size); returns logits (N, num_actions), values (N,), actions (N,)."""
         logits, value = self.network(torch.from_numpy(state))
         action = torch.multinomial(logits.detach().softmax(-1), 1).squeeze(1)
         return logits, value, action
+
+    @torch.no_grad()
+    def act(self, state):
+        """Returns the likeliest action in each state (..., state_size)."""
+        return self.network(torch.from_numpy(state))[0].argmax(-1).numpy()
 
     @torch.no_grad()
     def returns(self, rollout, next_value):

@@ -120,14 +120,14 @@ class PortedAgent:
 
 
 def train(variant, seed):
-    """Trains one variant until ten episodes in a row stood; returns (agent, dict)."""
+    """Trains one variant until ten episodes in a row stood; returns (agent, result)."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
     env = gym.make("CartPole-v1", max_episode_steps=MAX_STEPS)
     env.reset(seed=seed)
-    agent, in_a_row, env_steps = PortedAgent(variant), 0, 0
+    agent, in_a_row, curve, env_steps = PortedAgent(variant), 0, [], 0
     start = time.perf_counter()
     for episode in range(EPISODES):
         state = torch.from_numpy(env.reset()[0]).unsqueeze(0)
@@ -144,10 +144,10 @@ def train(variant, seed):
             if done:
                 break
         env_steps += step
+        curve.append((step, env_steps))
         agent.end_of_episode(episode)
         in_a_row = in_a_row + 1 if step >= STOOD else 0
         if in_a_row == 10:
             break
     seconds = time.perf_counter() - start
-    result = {"solved": in_a_row == 10, "episodes": episode + 1, "env_steps": env_steps, "train_seconds": seconds}
-    return agent, result
+    return agent, {"solved": in_a_row == 10, "train_seconds": seconds, "curve": curve}

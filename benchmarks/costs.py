@@ -24,7 +24,7 @@ from pathlib import Path
 import article_port
 import numpy as np
 import torch
-from seeds import PORTS, RESULTS
+from seeds import PORTS, RESULTS, SCRIPTS
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4000
@@ -46,7 +46,7 @@ def speed_of_port(name, seed):
     """Steps a second of the port's first 60 episodes."""
     article_port.EPISODES = 60
     result = article_port.train(name, seed)[1]
-    return result["env_steps"] / result["train_seconds"]
+    return result["curve"][-1][1] / result["train_seconds"]
 
 
 def learning(rounds=5):
@@ -106,7 +106,7 @@ def busy(rounds=5):
 def command(seeds=5):
     seconds = {}
     for seed in range(seeds):
-        for name in PORTS:
+        for name in SCRIPTS:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
                 call = [sys.executable, ROOT / f"{name}_cartpole.py", "--seed", str(seed), "--output-dir", folder]

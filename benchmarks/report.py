@@ -7,15 +7,18 @@
 
 import argparse
 import difflib
+import hashlib
 import json
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
-from seeds import PORTS, RESULTS, SCRIPTS, read
+from PIL import Image
+from seeds import PROGRAMS, RESULTS, SCRIPTS, read
 
-ROOT = Path(__file__).parent.parent
+ROOT, FOLDER = Path(__file__).parent.parent, RESULTS.parent
+sys.path.insert(0, str(ROOT))
 
 
 def column(rows, program, name, seeds=None):
@@ -24,46 +27,55 @@ def column(rows, program, name, seeds=None):
     return np.array([row[name] for row in lines if seeds is None or row["seed"] in seeds])
 
 
+def title(kind, name):
+    """What a program is called in the tables."""
+    forms = {"cartpole": f"`{name}_cartpole.py`", "port": f"article's {name}, ported", "sb3": f"SB3's {name.upper()}"}
+    return forms[kind]
+
+
+def spread(values, digits=0, low=False):
+    """A cell: the median, the 5th and 95th percentile, and the worst."""
+    middle, bottom, top = (f"{np.percentile(values, q):,.{digits}f}" for q in (50, 5, 95))
+    return f"{middle} ({bottom} to {top}; {min(values) if low else max(values):,.{digits}f})"
+
+
 def seeds_table(rows):
-    """Scripts and ports: how many seeds were solved, how fast, and how well the greedy policy did."""
-    yield (
-        "| program | seeds solved | episodes: median (95th percentile, worst) | seconds: median (worst) "
-        "| steps: median | checks: median | evaluation, mean steps: worst seed |"
-    )
+    """Scripts, ports and rivals: how many seeds were solved, how fast, and how well the greedy policy did."""
+    yield "| program | seeds solved | episodes | environment steps | seconds | checks | evaluation, mean steps |"
     yield "|---|---|---|---|---|---|---|"
-    for kind, names in (("cartpole", SCRIPTS), ("port", PORTS)):
+    for kind, names in PROGRAMS.items():
         for name in names:
-            program = f"{name}_{kind}"
-            solved, episodes, seconds, steps, checks, mean = (
-                column(rows, program, field)
-                for field in ("solved", "episodes", "train_seconds", "env_steps", "checks", "evaluation_mean")
+            solved, episodes, steps, seconds, checks, mean = (
+                column(rows, f"{name}_{kind}", field)
+                for field in ("solved", "episodes", "env_steps", "train_seconds", "checks", "evaluation_mean")
             )
-            title = f"`{program}.py`" if kind == "cartpole" else f"article's {name}, ported"
-            yield (
-                f"| {title} | {solved.sum():.0f} of {len(solved)} "
-                f"| {np.median(episodes):.0f} ({np.percentile(episodes, 95):.0f}, {episodes.max():.0f}) "
-                f"| {np.median(seconds):.1f} ({seconds.max():.1f}) | {np.median(steps):,.0f} "
-                f"| {np.median(checks):.0f} | {mean.min():.1f} |"
-            )
+            if len(solved):
+                yield (
+                    f"| {title(kind, name)} | {solved.sum():.0f} / {len(solved)} | {spread(episodes)} "
+                    f"| {spread(steps)} | {spread(seconds, 1)} | {np.median(checks):.0f} | {spread(mean, 1, True)} |"
+                )
 
 
 def ratios_table(rows, costs):
-    """Each script relative to its port, on the seeds that both ran."""
+    """Each script relative to its port or rival, on the seeds that both ran."""
     yield (
-        "| script | seeds | seconds, median | seconds, slowest seed | steps/s, whole training | steps/s while learning "
-        "| the whole command |"
+        "| script | compared with | seeds | seconds, median | seconds, slowest seed | environment steps, median "
+        "| steps/s, whole training | steps/s while learning |"
     )
-    yield "|---|---|---|---|---|---|---|"
-    for name in PORTS:
-        ours, port = f"{name}_cartpole", f"{name}_port"
-        common = set(column(rows, ours, "seed")) & set(column(rows, port, "seed"))
-        a, b = (column(rows, program, "train_seconds", common) for program in (ours, port))
-        x, y = (column(rows, program, "env_steps", common) for program in (ours, port))
-        learning = costs["learning"]
+    yield "|---|---|---|---|---|---|---|---|"
+    learning = costs["learning"]
+    for name, kind in [(name, kind) for name in SCRIPTS for kind in ("port", "sb3") if name in PROGRAMS[kind]]:
+        ours, other = f"{name}_cartpole", f"{name}_{kind}"
+        common = set(column(rows, ours, "seed")) & set(column(rows, other, "seed"))
+        if not common:
+            continue
+        a, b = (column(rows, program, "train_seconds", common) for program in (ours, other))
+        x, y = (column(rows, program, "env_steps", common) for program in (ours, other))
         yield (
-            f"| `{ours}.py` | {len(common)} | {np.median(a) / np.median(b):.2f} | {a.max() / b.max():.2f} "
-            f"| {(x.sum() / a.sum()) / (y.sum() / b.sum()):.1f} | {learning[ours] / learning[port]:.1f} "
-            f"| {costs['command'][ours]:.1f} s |"
+            f"| {title('cartpole', name)} | {title(kind, name)} | {len(common)} "
+            f"| {np.median(a) / np.median(b):.2f} | {a.max() / b.max():.2f} | {np.median(x) / np.median(y):.2f} "
+            f"| {(x.sum() / a.sum()) / (y.sum() / b.sum()):.1f} "
+            f"| {f'{learning[ours] / learning[other]:.1f}' if other in learning else ''} |"
         )
 
 
@@ -85,46 +97,56 @@ def costs_list(costs):
         f"- Beside a process that keeps one of two cores busy, double DQN runs at {one:.2f} of its speed alone. With "
         f"PyTorch left to use two threads it runs at {two:.2f} of its speed alone."
     )
+    whole = ", ".join(f"`{script}.py` {seconds:.1f} s" for script, seconds in costs["command"].items())
+    yield f"- The whole command, from start to the last file (median of five seeds): {whole}."
 
 
-def breakout_figures():
-    """What the shipped Breakout agent was trained for and scores, and the speeds: (history, scores, speed)."""
-    history, scores = (
-        np.genfromtxt(RESULTS.parent / f"breakout_{name}.csv", delimiter=",", names=True)
-        for name in ("history", "scores")
-    )
-    return history, scores, json.loads((RESULTS.parent / "breakout_speed.json").read_text())
-
-
-def breakout_list(history, scores, speed):
-    """The shipped agent, and the speed of its training."""
-    score, steps = scores["score"], history["env_steps"][-1]
+def agent_table(history, games):
+    """The shipped Breakout agent."""
+    score, lives = ([game[name] for game in games] for name in ("score", "best_life"))
+    yield "| environment steps of training | games played | mean score | standard deviation | min | max | best life |"
+    yield "|---|---|---|---|---|---|---|"
     yield (
-        f"- The agent in `weights/` was trained for {steps / 1e6:.1f} million steps with seed 0. Its score in "
-        f"{len(score)} whole games: mean {score.mean():.1f}, standard deviation {score.std():.1f}, lowest "
-        f"{score.min():.0f}, highest {score.max():.0f}. Its best life: {scores['best_life'].max():.0f} points."
+        f"| {history[-1]['env_steps']:,.0f} | {len(score)} | {np.mean(score):.1f} | {np.std(score):.1f} "
+        f"| {min(score):.0f} | {max(score):.0f} | {max(lives):.0f} |"
     )
+
+
+def speed_table(speed):
+    """The speed of the training on Breakout, beside stable-baselines3's A2C and its own limit."""
+    yield (
+        "| games, precision | steps/s | times SB3's A2C | the network alone | the games alone "
+        "| limit of taking turns | share of the limit | memory, GiB |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
     median = {name: values["speed"] for name, values in speed["medians"].items()}
     other = max(median[name] for name in median if name.startswith("sb3"))
     for name in sorted(name for name in median if name.startswith("ours")):
         _, games, precision = name.split(", ")
-        parts = [median[f"network, {games}, {precision}"], median[f"environment, {games}"]]
-        limit = 1 / sum(1 / part for part in parts)
+        network, environment = median[f"network, {games}, {precision}"], median[f"environment, {games}"]
+        limit = 1 / (1 / network + 1 / environment)
         yield (
-            f"- {games}, {precision}: {median[name]:,.0f} steps a second, {median[name] / other:.1f} times as many as "
-            f"stable-baselines3's A2C ({other:,.0f}; 16 games, float32). The network alone makes {parts[0]:,.0f}, "
-            f"the games alone {parts[1]:,.0f}: taking turns they could reach {limit:,.0f}, of which this is "
-            f"{median[name] / limit:.2f}. Memory: {speed['medians'][name]['memory']:.2f} GiB."
+            f"| {games.removesuffix(' games')}, {precision} | {median[name]:,.0f} | {median[name] / other:.1f} "
+            f"| {network:,.0f} | {environment:,.0f} | {limit:,.0f} | {median[name] / limit:.2f} "
+            f"| {speed['medians'][name]['memory']:.2f} |"
         )
+    yield f"| SB3's A2C, 16, float32 | {other:,.0f} | 1.0 | | | | | |"
 
 
-def breakout_expectation(history, scores):
+def breakout_expectation(history, games):
     """The "Expect:" line of a2c_breakout.py."""
-    score, steps = scores["score"], history["env_steps"][-1]
+    score, steps = [game["score"] for game in games], history[-1]["env_steps"]
     return (
-        f"Expect: a mean score of {score.mean():.0f} in whole games after {steps / 1e6:.1f} million steps\n"
+        f"Expect: a mean score of {np.mean(score):.0f} in whole games after {steps / 1e6:.1f} million steps\n"
         f"(the agent that play shows; {len(score)} games, one training)."
     )
+
+
+def breakout_curve(history):
+    """The learning curve of the shipped Breakout agent, as its script draws it."""
+    import a2c_breakout
+
+    return a2c_breakout.learning_curve([a2c_breakout.Row(**row) for row in history], a2c_breakout.Config())
 
 
 def expectation(rows, script):
@@ -140,36 +162,57 @@ def expectation(rows, script):
     )
 
 
-NEIGHBOURS = {
-    ("dqn", "ddqn"): """
+NEIGHBOURS = {  # which sections to compare (None: all), and what to say
+    ("dqn_cartpole", "ddqn_cartpole"): (
+        None,
+        """
 The target's two halves come from two networks: the Q network picks the next action (argmax), the target network values
 it (gather). That is the target of van Hasselt et al. 2016, y = r + gamma * Q_target(s', argmax_a Q(s', a)).
 """,
-    ("ddqn", "dueling"): """
+    ),
+    ("ddqn_cartpole", "dueling_cartpole"): (
+        None,
+        """
 One output layer becomes two, for the value of the state and the advantage of each action, put together as in Wang et
 al. 2016, equation 9: Q = V + A - mean A. Whoever calls the network sees no difference.
 """,
-    ("ddqn", "per"): """
+    ),
+    ("ddqn_cartpole", "per_cartpole"): (
+        None,
+        """
 The memory draws by priority, from a sum tree, and returns importance weights, as in Schaul et al. 2016, algorithm 1.
 `learn` weights its loss by them, and hands the TD errors back to become the new priorities.
 """,
+    ),
+    ("a2c_cartpole", "a2c_breakout"): (
+        ("Memory", "Network", "Agent"),
+        """
+A convolutional network reads pictures in place of four numbers, and what is new in the agent serves a run of hours:
+another device, lower precision, several processes, checkpoints. Returns and loss (Mnih et al. 2016, algorithm S3) stay
+as they are; only the sections Memory, Network and Agent are shown.
+""",
+    ),
 }
+
+
+def sections(name, titles=None):
+    """The lines of a script's sections; without titles, of all but the introduction."""
+    parts = (ROOT / f"{name}.py").read_text().split("# %% Imports\n")[1]
+    if titles:
+        parts = "".join(part for part in re.split("(?m)^(?=# %% )", parts) if part[5:].split("\n")[0] in titles)
+    return parts.splitlines()
 
 
 def diffs_page():
     """What changes from each script to its neighbour, without the introductions at their tops."""
-
-    def body(name):
-        return (ROOT / f"{name}_cartpole.py").read_text().split("# %% Imports\n")[1].splitlines()
-
     yield "# The diffs"
     yield ""
     yield "What changes from one script to the next idea's; the introductions at their tops are left out. Made by"
     yield "`python benchmarks/report.py`."
-    for (old, new), words in NEIGHBOURS.items():
-        names = f"{old}_cartpole.py", f"{new}_cartpole.py"
+    for (old, new), (titles, words) in NEIGHBOURS.items():
+        names = f"{old}.py", f"{new}.py"
         yield from ("", f"## {names[0]} to {names[1]}", words, "```diff")
-        for line in difflib.unified_diff(body(old), body(new), *names, n=2, lineterm=""):
+        for line in difflib.unified_diff(sections(old, titles), sections(new, titles), *names, n=2, lineterm=""):
             yield "@@" if line.startswith("@@") else line  # without the introductions the line numbers would be wrong
         yield "```"
 
@@ -181,28 +224,50 @@ def replaced(text, block, content):
     return before + start + "\n".join(content) + "\n" + end + rest.split(end)[1]
 
 
+def draw(path, sources, figure, check):
+    """Draws figure() into a PNG that names the digest of its sources; returns whether it was not there or stale."""
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    if path.exists():
+        with Image.open(path) as image:
+            if image.text.get("Source") == digest:
+                return False
+    if not check:
+        figure().savefig(path, metadata={"Source": digest})
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    rows, costs = read(), json.loads((RESULTS.parent / "costs.json").read_text())
+    rows, costs, speed = read(), *(json.loads((FOLDER / f"{n}.json").read_text()) for n in ("costs", "breakout_speed"))
+    history, scores = (FOLDER / f"breakout_{name}.csv" for name in ("history", "scores"))
+    blocks = {
+        "seeds": seeds_table(rows),
+        "ratios": ratios_table(rows, costs),
+        "costs": costs_list(costs),
+        "agent": agent_table(read(history), read(scores)),
+        "speed": speed_table(speed),
+    }
     readme = (ROOT / "README.md").read_text()
-    readme = replaced(readme, "seeds", seeds_table(rows))
-    readme = replaced(readme, "ratios", ratios_table(rows, costs))
-    history, scores, speed = breakout_figures()
-    readme = replaced(readme, "breakout", breakout_list(history, scores, speed))
-    texts = {ROOT / "README.md": replaced(readme, "costs", costs_list(costs))}
-    texts[ROOT / "docs" / "diffs.md"] = "\n".join(diffs_page()) + "\n"
+    for block, content in blocks.items():
+        readme = replaced(readme, block, content)
+    texts = {ROOT / "README.md": readme, ROOT / "docs" / "diffs.md": "\n".join(diffs_page()) + "\n"}
     lines = {f"{name}_cartpole": expectation(rows, f"{name}_cartpole") for name in SCRIPTS}
-    for name, line in {**lines, "a2c_breakout": breakout_expectation(history, scores)}.items():
+    for name, line in {**lines, "a2c_breakout": breakout_expectation(read(history), read(scores))}.items():
         path = ROOT / f"{name}.py"
         texts[path] = re.sub(r'^Expect:[^"]*(?=\n""")', lambda _, line=line: line, path.read_text(), flags=re.M)
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in stale:
-        if check:
-            print(f"{path.name} does not say what {RESULTS.parent.name}/ says: run benchmarks/report.py")
-        else:
+        if not check:
             path.write_text(texts[path])
+    figures = {"a2c_breakout.png": ([history], lambda: breakout_curve(read(history)))}
+    for name, (sources, figure) in figures.items():
+        if draw(ROOT / "docs" / name, sources, figure, check):
+            stale.append(ROOT / "docs" / name)
+    if check:
+        for path in stale:
+            print(f"{path.name} does not say what {FOLDER.name}/ says: run benchmarks/report.py")
     sys.exit(bool(check and stale))
 
 
