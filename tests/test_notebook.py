@@ -4,7 +4,8 @@ import jupytext
 import nbclient
 import nbformat
 import pytest
-from conftest import CARTPOLE_NAMES, ROOT
+from conftest import ALL_NAMES, CARTPOLE_NAMES, ROOT
+from jupyter_client.manager import start_new_kernel
 
 NAMES = CARTPOLE_NAMES
 
@@ -36,7 +37,58 @@ def test_pasted_into_one_cell(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_cell_by_cell(name, tmp_path):
     notebook = jupytext.read(ROOT / f"{name}.py")
-    kinds = [cell.cell_type for cell in notebook.cells]
-    assert kinds.count("markdown") == 1 and kinds.count("code") == 9  # the metadata, and eight sections
     text, shown = execute(notebook, tmp_path)
     assert "Solved after" in text and shown == {"image/png", "image/gif"}
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_every_script_has_the_same_cells(name):
+    kinds = [cell.cell_type for cell in jupytext.read(ROOT / f"{name}.py").cells]
+    assert kinds.count("markdown") == 1 and kinds.count("code") == 9  # the metadata, and eight sections
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """kernel(code, interrupt_at): runs a cell, interrupted once it has printed this; returns what it printed."""
+    manager, client = start_new_kernel(cwd=str(tmp_path))
+
+    def kernel(code, interrupt_at=None):
+        text, sent = "", client.execute(code)
+        while True:
+            message = client.get_iopub_msg(timeout=120)
+            if message["parent_header"].get("msg_id") != sent:
+                continue
+            assert message["msg_type"] != "error", message["content"]
+            text += message["content"].get("text", "")
+            if interrupt_at and interrupt_at in text:
+                manager.interrupt_kernel()
+                interrupt_at = None
+            if message["content"].get("execution_state") == "idle":
+                assert interrupt_at is None
+                return text
+
+    yield kernel
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def test_interrupting_the_kernel_keeps_what_was_learned(kernel, tmp_path):
+    text = kernel((ROOT / "dqn_cartpole.py").read_text(), interrupt_at="episode  steps")
+    assert "Solved" not in text and "Greedy evaluation, 100 episodes" in text
+    assert (tmp_path / "runs" / "dqn_cartpole" / "weights.pth").exists()
+    assert "Solved after" in kernel("agent, history = main([])")
+
+
+@pytest.mark.parametrize("cells", ["one", "all"])
+def test_breakout_interrupted_and_gone_on_with(cells, kernel, tmp_path):
+    """Its training takes hours: it is stopped after seconds, and resumed for a few steps."""
+    if cells == "one":
+        text = kernel((ROOT / "a2c_breakout.py").read_text(), interrupt_at="mean score")
+    else:
+        *sections, last = [c.source for c in jupytext.read(ROOT / "a2c_breakout.py").cells if c.cell_type == "code"]
+        assert "".join(map(kernel, sections)) == ""
+        text = kernel(last, interrupt_at="mean score")
+    assert "Interrupted after" in text and (tmp_path / "runs" / "a2c_breakout" / "weights.pth").exists()
+    more = "main(['--resume', '--steps', str(agent.env_steps + 200), '--games', '1', '--no-media'])"
+    text = kernel(f"before = agent.env_steps\nagent, history = {more}\nassert agent.env_steps >= before + 200")
+    assert "Trained after" in text and "1 games: mean" in text
