@@ -36,7 +36,7 @@ def title(kind, name):
 def spread(values, digits=0, low=False):
     """A cell: the median, the 5th and 95th percentile, and the worst."""
     middle, bottom, top = (f"{np.percentile(values, q):,.{digits}f}" for q in (50, 5, 95))
-    return f"{middle} ({bottom} to {top}; {min(values) if low else max(values):,.{digits}f})"
+    return f"{middle} ({bottom}-{top}; {min(values) if low else max(values):,.{digits}f})"
 
 
 def seeds_table(rows):
@@ -217,6 +217,49 @@ def diffs_page():
         yield "```"
 
 
+JAPANESE = {  # the words in the heads of the tables
+    "program": "プログラム",
+    "seeds solved": "解けたシード",
+    "episodes": "エピソード",
+    "environment steps": "環境ステップ",
+    "seconds": "秒",
+    "checks": "検査",
+    "evaluation, mean steps": "評価: 平均ステップ",
+    "script": "スクリプト",
+    "compared with": "比較対象",
+    "seeds": "シード",
+    "seconds, median": "秒: 中央値",
+    "seconds, slowest seed": "秒: 最も遅いシード",
+    "environment steps, median": "環境ステップ: 中央値",
+    "steps/s, whole training": "ステップ/秒: 学習全体",
+    "steps/s while learning": "ステップ/秒: 更新中",
+    "environment steps of training": "学習した環境ステップ",
+    "games played": "ゲーム数",
+    "mean score": "平均得点",
+    "standard deviation": "標準偏差",
+    "min": "最低",
+    "max": "最高",
+    "best life": "最高のライフ",
+    "games, precision": "ゲーム数, 精度",
+    "steps/s": "ステップ/秒",
+    "times SB3's A2C": "SB3 の A2C の何倍か",
+    "the network alone": "ネットワークのみ",
+    "the games alone": "ゲームのみ",
+    "limit of taking turns": "交互に動かす場合の上限",
+    "share of the limit": "上限に対する割合",
+    "memory, GiB": "メモリ (GiB)",
+}
+
+
+def in_japanese(table):
+    """A table for docs/README.ja.md."""
+    head, *rest = table
+    yield "| " + " | ".join(JAPANESE[cell] for cell in head.strip("| ").split(" | ")) + " |"
+    for row in rest:
+        row = re.sub(r"article's (\w+), ported", r"記事の \1 (移植)", row)
+        yield re.sub(r"SB3's (\w+)", r"SB3 の \1", row)
+
+
 def replaced(text, block, content):
     """The text with the block between its two marks replaced."""
     start, end = f"<!-- {block} -->\n", f"<!-- end of {block} -->"
@@ -242,17 +285,18 @@ def main():
     check = parser.parse_args().check
     rows, costs, speed = read(), *(json.loads((FOLDER / f"{n}.json").read_text()) for n in ("costs", "breakout_speed"))
     history, scores = (FOLDER / f"breakout_{name}.csv" for name in ("history", "scores"))
-    blocks = {
-        "seeds": seeds_table(rows),
-        "ratios": ratios_table(rows, costs),
-        "costs": costs_list(costs),
-        "agent": agent_table(read(history), read(scores)),
-        "speed": speed_table(speed),
+    tables = {
+        "seeds": list(seeds_table(rows)),
+        "ratios": list(ratios_table(rows, costs)),
+        "agent": list(agent_table(read(history), read(scores))),
+        "speed": list(speed_table(speed)),
     }
-    readme = (ROOT / "README.md").read_text()
-    for block, content in blocks.items():
-        readme = replaced(readme, block, content)
-    texts = {ROOT / "README.md": readme, ROOT / "docs" / "diffs.md": "\n".join(diffs_page()) + "\n"}
+    readme = replaced((ROOT / "README.md").read_text(), "costs", costs_list(costs))
+    japanese = (ROOT / "docs" / "README.ja.md").read_text()
+    for block, table in tables.items():
+        readme, japanese = replaced(readme, block, table), replaced(japanese, block, in_japanese(table))
+    texts = {ROOT / "README.md": readme, ROOT / "docs" / "README.ja.md": japanese}
+    texts[ROOT / "docs" / "diffs.md"] = "\n".join(diffs_page()) + "\n"
     lines = {f"{name}_cartpole": expectation(rows, f"{name}_cartpole") for name in SCRIPTS}
     for name, line in {**lines, "a2c_breakout": breakout_expectation(read(history), read(scores))}.items():
         path = ROOT / f"{name}.py"

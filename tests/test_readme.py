@@ -13,6 +13,7 @@ import dueling_cartpole
 import per_cartpole
 
 README = (ROOT / "README.md").read_text()
+JAPANESE = (ROOT / "docs" / "README.ja.md").read_text()
 
 
 def test_figures_are_those_of_the_results():
@@ -21,9 +22,11 @@ def test_figures_are_those_of_the_results():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert len(links) >= 8 and [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page, least", [("README.md", 8), ("docs/README.ja.md", 8)])
+def test_links_lead_somewhere(page, least):
+    links = re.findall(r"\]\(([^)#]+)(?:#\w+)?\)", (ROOT / page).read_text())
+    links = [link for link in links if "://" not in link]
+    assert len(links) >= least and [link for link in links if not ((ROOT / page).parent / link).exists()] == []
 
 
 def test_ci_runs_the_readme_command():
@@ -37,10 +40,11 @@ def test_names_in_the_readme_exist():
     names = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", README.split("| articles | here |")[0])
     table = re.findall(r"^\|.*\|(.*)\|$", README.split("| articles | here |")[1].split("##")[0], re.M)
     names += re.findall(r"`(\w+)(?:\.(\w+))?`", " ".join(table).replace("`per_cartpole.py`", ""))
+    names += re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", JAPANESE.split("| 記事のクラスや関数 |")[0])
     assert len(names) > 10
     for owner, method in names:
-        assert re.search(rf"^(class|def) {owner}\b", text, re.M), owner
-        assert not method or re.search(rf"^    def {method}\b", text, re.M), method
+        assert re.search(rf"^(class|def) {owner}\b|import {owner}\b", text, re.M), owner
+        assert not method or re.search(rf"^    (def )?{method}\b", text, re.M), method
 
 
 def test_flags_in_the_readme_exist():
@@ -50,6 +54,29 @@ def test_flags_in_the_readme_exist():
     assert flags >= {"seed", "alpha", "max-steps", "resume", "games"}
     for flag in flags:
         assert f"\n    {flag.replace('-', '_')}: " in text or f'"--{flag}"' in text, flag
+
+
+def test_the_japanese_readme_has_the_same_numbers():
+    small = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    words = {word: i for i, word in enumerate(small, 1)}
+
+    def numbers(text):
+        text = re.sub(rf"\b({'|'.join(words)})\b", lambda word: str(words[word[0].lower()]), text, flags=re.I)
+        return re.findall(r"\d+(?:[.,]\d+)*", text.replace("1000万", "10"))
+
+    assert set(numbers(JAPANESE)) - set(numbers(README)) == set()
+    for block in ("seeds", "ratios", "agent", "speed"):
+        ours, theirs = (text.split(f"<!-- {block} -->")[1].split("<!-- end")[0] for text in (README, JAPANESE))
+        assert numbers(ours) == numbers(theirs) and len(numbers(ours)) > 5
+
+
+def test_the_japanese_readme_has_the_same_commands():
+    def commands(text):
+        lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.S)).splitlines()
+        return {line.split(" #")[0].strip() for line in lines}
+
+    ours, theirs = commands(README), commands(JAPANESE)
+    assert len(theirs) > 5 and theirs <= ours
 
 
 def test_python_in_the_readme_runs(monkeypatch, tmp_path):
