@@ -30,7 +30,7 @@ below.
 
 The task: python a2c_breakout.py random
 Trained:  python a2c_breakout.py play [--weights FILE]
-Run: python a2c_breakout.py [--seed 3] [--output-dir DIR] ... (hours on a CPU)
+Run:      python a2c_breakout.py [--seed 3] [--output-dir DIR] ... (for hours)
 Go on:    python a2c_breakout.py --resume
 Several:  torchrun --nproc-per-node 4 a2c_breakout.py
 Expect: EXPECT
