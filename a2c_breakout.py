@@ -50,6 +50,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # PyTorch's idle threads leave the cores to the games
+
 import numpy as np
 import torch
 import torch._dynamo  # takes a second: else the first optimizer would load it, within the timed training
@@ -281,6 +283,7 @@ def make_env(num_envs, colour=False):
         maxpool=True,  # ... the last two together make the picture, as the console draws some things every second frame
         reward_clipping=False,  # points as they are: train clips them if it is to
         use_fire_reset=False,  # nobody presses FIRE but the policy
+        max_num_frames_per_episode=18_000,  # five minutes: some day the ball bounces for ever and meets no brick
         repeat_action_probability=0.0,  # no sticky actions
         **{"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1} if colour else grey,
     )
@@ -404,7 +407,7 @@ def animation(actions, seed):
     env = make_env(1, colour=True)
     state, _ = env.reset(seed=np.array([seed]))
     frames = [Image.fromarray(state[0, 0]).quantize(16)]
-    for action in actions[:5000]:  # more is too much to look at
+    for action in actions:
         state, _, terminated, truncated, _ = env.step(np.array([action]))
         frames.append(Image.fromarray(state[0, 0]).quantize(palette=frames[0], dither=Image.Dither.NONE))
         if terminated[0] or truncated[0]:
