@@ -411,6 +411,24 @@ def test_the_animation_is_the_best_game_again():
         assert len(breakout.animation(actions[:, game], seeds[game])) == steps + 1
 
 
+def test_a_game_that_does_not_end_is_cut_short_after_five_minutes(monkeypatch, capsys):
+    """Nobody ever presses FIRE. Time up is no end: it is truncated, not terminated."""
+    ends, step = [], breakout.AtariVectorEnv.step
+
+    def spied(self, action):
+        result = step(self, action)
+        ends.append((bool(result[2][0]), bool(result[3][0])))
+        return result
+
+    monkeypatch.setattr(breakout.AtariVectorEnv, "step", spied)
+    agent = breakout.RandomAgent(breakout.Config())
+    agent.act = lambda state: np.zeros(len(state), int)
+    scores, _, _, actions = breakout.play(agent, 1, 0)
+    assert scores.tolist() == [0] and 18_000 / 4 - 30 <= len(actions) <= 18_000 / 4
+    assert set(ends[:-1]) == {(False, False)} and ends[-1] == (False, True)
+    assert capsys.readouterr().out.splitlines()[1].split() == ["1", "0", "0"]
+
+
 def test_the_shipped_agent_plays_out_of_the_box(run, tmp_path):
     status, out, err = run("a2c_breakout", "play", "--games", 4)
     assert (status, err) == (0, "")
