@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -155,10 +156,11 @@ def expectation(rows, script):
         column(rows, script, field) for field in ("solved", "episodes", "train_seconds", "evaluation_mean")
     )
     of = " of environment 0" if script == "a2c_cartpole" else ""
-    return (
+    return textwrap.fill(
         f"Expect: solved after {np.median(episodes):.0f} episodes{of} and {np.median(seconds):.1f} s (medians; "
-        f"{solved.sum():.0f} of {len(solved)} seeds),\n"
-        f"then a greedy mean of {np.median(mean):.0f} steps (worst seed {mean.min():.1f})."
+        f"{solved.sum():.0f} of {len(solved)} seeds), then a greedy mean of {np.median(mean):.0f} steps (worst seed "
+        f"{mean.min():.1f}).",
+        80,
     )
 
 
