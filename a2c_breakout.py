@@ -76,7 +76,7 @@ def setting(default, low, high, reason):
 class Config:
     """Every hyperparameter; each is a command-line flag too. Raises ValueError where one makes no sense."""
 
-    seed: int = setting(0, 0, 2**31 - 1, "same seed, same machine: same history, up to a stop")
+    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, up to a stop")
     steps: int = setting(10_000_000, 1, 10**12, "environment steps to train for, of 4 frames each, as in the article")
     num_envs: int = setting(32, 1, 10**4, "games played at once; the article's 16 take more time a step")
     num_steps: int = setting(5, 1, 10**4, "steps of each game from update to update, as in the article")
@@ -278,13 +278,13 @@ def make_env(num_envs, colour=False):
     return AtariVectorEnv(
         "breakout",
         num_envs,
-        noop_max=30,  # preparation 1: a game starts after up to 30 steps without action
+        noop_max=30,  # preparation 1: a game starts after up to 30 frames without action
         episodic_life=False,  # preparation 2, a lost life ends the return but not the game, is in train
         frameskip=4,  # preparation 3: an action lasts four frames, ...
         maxpool=True,  # ... the last two together make the picture, as the console draws some things every second frame
         reward_clipping=False,  # points as they are: train clips them if it is to
         use_fire_reset=False,  # nobody presses FIRE but the policy
-        max_num_frames_per_episode=18_000,  # five minutes: some day the ball bounces for ever and meets no brick
+        max_num_frames_per_episode=18_000,  # five minutes, ours: a ball can bounce for ever and meet no brick
         repeat_action_probability=0.0,  # no sticky actions
         **{"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1} if colour else grey,
     )

@@ -7,13 +7,15 @@ Each round measures, one after the other, with nothing else running, in processe
 - ours: steps a second of a2c_breakout.py, with its default number of games, with 16, and with bfloat16 where the CPU
   has it; the first 2,000 steps are not counted
 - sb3: steps a second of stable-baselines3's A2C with 16 games, in one process (DummyVecEnv) and in 16 (SubprocVecEnv)
-- environment, network: steps a second of each part of ours alone. The limit of a loop in which they take turns is
-  1 / (1 / environment + 1 / network)
+- environment, network: steps a second of each part of ours alone, the network with threads that spin between two
+  operations, as PyTorch's do unless told otherwise: alone it is faster so. The limit of a loop in which they take turns
+  is 1 / (1 / environment + 1 / network)
 - memory: peak resident memory of our training, in GiB
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 RESULTS = Path(__file__).parent / "results" / "breakout_speed.json"
 WARM_UP = 2000
+ENVIRONMENT = dict(os.environ)  # as it is before the script is imported, which tells OpenMP something
 
 
 def ours(num_envs, bfloat16, steps):
@@ -64,11 +67,13 @@ def environment(num_envs, steps):
 def network(num_envs, bfloat16, steps):
     """Samples and learns, as in training, on states that are there already."""
     import numpy as np
+    import torch  # before the script, which tells its threads not to spin
 
     import a2c_breakout as script
 
     config = script.Config(num_envs=num_envs, bfloat16=bfloat16)
     agent, rng = script.Agent(config, 4, script.best_device()), np.random.default_rng(0)
+    torch.manual_seed(0)
     states = rng.integers(256, size=(6, num_envs, 4, 84, 84), dtype=np.uint8)
     no, reward = np.zeros(num_envs, bool), rng.random(num_envs, dtype=np.float32)
 
@@ -149,7 +154,9 @@ def main():
     for i in range(options.rounds):
         for name, call in measures().items():
             command = [sys.executable, __file__, "--steps", str(options.steps), "--one", *map(str, call)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            done = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
+            )
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)
             print(f"round {i + 1}, {name}: {result}", flush=True)

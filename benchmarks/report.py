@@ -1,4 +1,4 @@
-"""Puts the measured figures of results/ into the README and the scripts' "Expect:" lines, and writes docs/diffs.md.
+"""Puts the figures of results/ into both READMEs and the scripts' "Expect:" lines, and makes two files of docs/.
 
     python benchmarks/report.py [--check]
 
