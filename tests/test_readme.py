@@ -50,7 +50,7 @@ def test_names_in_the_readme_exist():
 def test_flags_in_the_readme_exist():
     sources = [*(ROOT / f"{name}.py" for name in ALL_NAMES), *(ROOT / "benchmarks").glob("*.py")]
     text = "".join(path.read_text() for path in sources)
-    flags = set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", README)) - {"help", "nproc-per-node"}
+    flags = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", README)) - {"help", "nproc-per-node"}
     assert flags >= {"seed", "alpha", "max-steps", "resume", "games"}
     for flag in flags:
         assert f"\n    {flag.replace('-', '_')}: " in text or f'"--{flag}"' in text, flag
