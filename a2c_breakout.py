@@ -33,7 +33,7 @@ Trained:  python a2c_breakout.py play [--weights FILE]
 Run:      python a2c_breakout.py [--seed 3] [--output-dir DIR] ... (for hours)
 Go on:    python a2c_breakout.py --resume
 Several:  torchrun --nproc-per-node 4 a2c_breakout.py
-Expect: a mean score of 393 in whole games after 9.0 million steps
+Expect: a mean score of 383 in whole games after 9.0 million steps
 (the agent that play shows; 100 games, one training).
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # one test a core, as two run at a time
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 Q_NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]

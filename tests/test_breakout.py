@@ -198,6 +198,16 @@ def test_weights_round_trip(form, half, tmp_path):
         assert weight.dtype == torch.float32 and torch.equal(weight, weights[name].float())
 
 
+@pytest.mark.parametrize("there, wanted, used", [(True, 1, True), (True, 0, False), (False, 1, False)])
+def test_bfloat16_is_used_where_the_cpu_has_it_unless_turned_off(there, wanted, used, monkeypatch):
+    monkeypatch.setattr(breakout, "has_bfloat16", lambda: there)
+    agent, inside = breakout.Agent(breakout.Config(bfloat16=wanted), 4), []
+    agent.network.conv[7].register_forward_hook(lambda _, __, hidden: inside.append(hidden.dtype))
+    logits, value, _ = agent.sample(np.zeros((2, 4, 84, 84), np.uint8))
+    assert inside == [torch.bfloat16 if used else torch.float32]
+    assert logits.dtype == value.dtype == torch.float32
+
+
 # Training, stopping and going on
 
 
@@ -331,7 +341,7 @@ HALVES = """
 import os, sys, torch, numpy as np, a2c_breakout as breakout
 import torch.distributed as dist
 def gradient(rows):
-    agent = breakout.Agent(breakout.Config(max_grad_norm=1000.0), 4)
+    agent = breakout.Agent(breakout.Config(max_grad_norm=1000.0, bfloat16=0), 4)
     agent.optimizer.step = lambda: None
     data = np.load("data.npz")
     for t in range(5):
@@ -354,7 +364,7 @@ def torchrun(folder, code, *arguments):
     """Runs code in two processes, as torchrun starts them; returns what they printed, and the file of each."""
     (folder / "worker.py").write_text(code)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, "worker.py", *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True
     )
