@@ -22,7 +22,7 @@ Chapter: A2C, 6.5 in the book of Ogawa (2018), whose code is "the article"
 below.
 
 Run: python a2c_cartpole.py [--seed 3] [--output-dir DIR] ...
-Expect: solved after 23 episodes of environment 0 and 2.5 s (medians; 100 of 100
+Expect: solved after 23 episodes of environment 0 and 1.0 s (medians; 100 of 100
 seeds), then a greedy mean of 200 steps (worst seed 199.8).
 """
 

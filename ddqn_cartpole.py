@@ -20,7 +20,7 @@ double Q-learning", arXiv 1509.06461, section "Double DQN". Chapter: Double DQN,
 dqn_cartpole.py: `Agent.td_target`.
 
 Run: python ddqn_cartpole.py [--seed 3] [--output-dir DIR] ...
-Expect: solved after 52 episodes and 1.7 s (medians; 100 of 100 seeds), then a
+Expect: solved after 51 episodes and 2.4 s (medians; 100 of 100 seeds), then a
 greedy mean of 200 steps (worst seed 199.4).
 """
 

@@ -1,6 +1,6 @@
 """What the parts of prioritized replay do on CartPole: per_cartpole.py with some of them left out or done otherwise.
 
-    python benchmarks/ablation.py [--seeds 50] [--jobs 2]
+    python benchmarks/ablation.py [--seeds 40] [--jobs 2]
 
 A line of results/ablation.csv for each variant and seed; what is there already is not run again. The variants:
 
@@ -72,7 +72,7 @@ def work(task):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=50, help="seeds 0, 1, ... (default: 50)")
+    parser.add_argument("--seeds", type=int, default=40, help="seeds 0, 1, ... (default: 40)")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes, one a core (default: 2)")
     options = parser.parse_args()
     done = {(row["program"], row["share"], row["seed"]) for row in read(ABLATION)}

@@ -1,4 +1,4 @@
-"""Puts the figures of results/ into both READMEs and the scripts' "Expect:" lines, and makes two files of docs/.
+"""Puts the figures of results/ into the pages and the scripts' "Expect:" lines; draws the pictures and the diffs page.
 
     python benchmarks/report.py [--check]
 
@@ -14,7 +14,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+import figures
 import numpy as np
+from ablation import ABLATION
 from PIL import Image
 from seeds import PROGRAMS, RESULTS, SCRIPTS, read
 
@@ -100,6 +102,23 @@ def costs_list(costs):
     )
     whole = ", ".join(f"`{script}.py` {seconds:.1f} s" for script, seconds in costs["command"].items())
     yield f"- The whole command, from start to the last file (median of five seeds): {whole}."
+
+
+def ablation_table(rows):
+    """What became of prioritized replay with each of its parts left out or done otherwise."""
+    yield "| variant | learning rate | seeds solved | environment steps | evaluation, mean steps | mean weight |"
+    yield "|---|---|---|---|---|---|"
+    kinds = dict.fromkeys((row["program"], row["share"]) for row in sorted(rows, key=lambda row: -row["share"]))
+    for kind in kinds:
+        chosen = [row for row in rows if (row["program"], row["share"]) == kind]
+        solved, steps, mean, weight = (
+            np.array([row[name] for row in chosen])
+            for name in ("solved", "env_steps", "evaluation_mean", "mean_weight")
+        )
+        yield (
+            f"| {kind[0]} | {'as is' if kind[1] == 1 else 'a quarter'} | {solved.sum():.0f} / {len(solved)} "
+            f"| {spread(steps)} | {spread(mean, 1, True)} | {np.median(weight):.2f} |"
+        )
 
 
 def agent_table(history, games):
@@ -299,6 +318,8 @@ def main():
         readme, japanese = replaced(readme, block, table), replaced(japanese, block, in_japanese(table))
     texts = {ROOT / "README.md": readme, ROOT / "docs" / "README.ja.md": japanese}
     texts[ROOT / "docs" / "diffs.md"] = "\n".join(diffs_page()) + "\n"
+    page = ROOT / "docs" / "per_ablation.md"
+    texts[page] = replaced(page.read_text(), "ablation", ablation_table(read(ABLATION)))
     lines = {f"{name}_cartpole": expectation(rows, f"{name}_cartpole") for name in SCRIPTS}
     for name, line in {**lines, "a2c_breakout": breakout_expectation(read(history), read(scores))}.items():
         path = ROOT / f"{name}.py"
@@ -307,8 +328,14 @@ def main():
     for path in stale:
         if not check:
             path.write_text(texts[path])
-    figures = {"a2c_breakout.png": ([history], lambda: breakout_curve(read(history)))}
-    for name, (sources, figure) in figures.items():
+    curves, precisions = FOLDER / "curves.csv", [FOLDER / f"breakout_{name}.csv" for name in ("float32", "bfloat16")]
+    drawn = {  # each with what it is drawn from
+        "a2c_breakout.png": ([history], lambda: breakout_curve(read(history))),
+        "a2c_precision.png": (precisions, lambda: figures.precision({p.stem[9:]: read(p) for p in precisions})),
+        "curves.png": ([curves, RESULTS], lambda: figures.learning_curves(read(curves), rows)),
+        "per_ablation.png": ([ABLATION], lambda: figures.ablation(read(ABLATION))),
+    }
+    for name, (sources, figure) in drawn.items():
         if draw(ROOT / "docs" / name, sources, figure, check):
             stale.append(ROOT / "docs" / name)
     if check:

@@ -1,6 +1,6 @@
 """Trains every script on many seeds, and beside it what it is compared with: a line of results/seeds.csv each.
 
-    python benchmarks/seeds.py [--seeds 100] [--port-seeds 50] [--sb3-seeds 50] [--jobs 2]
+    python benchmarks/seeds.py [--seeds 100] [--port-seeds 50] [--sb3-seeds 20] [--jobs 2]
 
 - cartpole: the scripts, with their defaults
 - port: the articles' code on today's libraries (article_port.py)
@@ -106,7 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100, help="seeds 0, 1, ... of the scripts (default: 100)")
     parser.add_argument("--port-seeds", type=int, default=50, help="and of the articles' ports (default: 50)")
-    parser.add_argument("--sb3-seeds", type=int, default=50, help="and of stable-baselines3 (default: 50)")
+    parser.add_argument("--sb3-seeds", type=int, default=20, help="and of stable-baselines3 (default: 20)")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes, one a core (default: 2)")
     options = parser.parse_args()
     counts = {"cartpole": options.seeds, "port": options.port_seeds, "sb3": options.sb3_seeds}
