@@ -1,4 +1,4 @@
-"""What a step costs, on an otherwise idle machine; writes results/costs.json. Takes about five minutes.
+"""What a step costs, on an otherwise idle machine; writes results/costs.json. Takes about eight minutes.
 
     python benchmarks/costs.py
 
