@@ -1,112 +1,105 @@
 # /// script
-# requires-python = ">=3.11"
-# dependencies = [
-#     "ale-py==0.12.1",
-#     "gymnasium[classic-control]==1.4.0",
-#     "matplotlib==3.11.2",
-#     "numpy==2.4.6",
-#     "torch==2.13.0",
-#     "tqdm==4.70.1",
-# ]
+# requires-python = ">=3.10"
+# dependencies = ["ale-py>=0.11.2", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4", "tqdm"]
 # ///
 
 # %% [markdown]
 """
 # A2C on Breakout
 
-The same actor and critic as on CartPole, here with a convolutional network that
-sees the last four pictures of the game. Upper bricks pay more, so that it is
-worth digging a tunnel through the wall for the ball.
+The actor and critic of CartPole, here with a convolutional network that sees the last four
+pictures of the game. Upper bricks pay more, so that it is worth digging a tunnel through the wall.
 
-    R_t = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)     (k: up to 5 steps)
-    loss = -log pi(a_t | s_t) * (R_t - V(s_t))               (the actor)
-           + c_v * (R_t - V(s_t))^2                          (the critic)
-           - c_e * entropy of pi(. | s_t)                    (keeps exploring)
+    R_t  = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)      (k: up to 5 steps)
+    loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
+           + c_v * (R_t - V(s_t))^2                            (critic)
+           - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
-Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning",
-arXiv 1602.01783, algorithm S3, with environments in step instead of threads.
-Chapter: Breakout, 7 in the book of Ogawa (2018), whose code is "the article"
-below.
+Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv
+1602.01783, algorithm S3, with environments in lockstep instead of threads.
+Book: Ogawa 2018, chapter 7.
 
 The task: python a2c_breakout.py random
 Trained:  python a2c_breakout.py play [--weights FILE]
-Run:      python a2c_breakout.py [--seed 3] [--output-dir DIR] ... (for hours)
+Train:    python a2c_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
 Go on:    python a2c_breakout.py --resume
 Several:  torchrun --nproc-per-node 4 a2c_breakout.py
-Expect: a mean score of 383 in whole games after 9.0 million steps
-(the agent that play shows; 100 games, one training).
+Expect: -
 """
 
 # %% Imports
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
 import time
-from collections import deque
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("GOMP_SPINCOUNT", "40000")  # idle threads of PyTorch leave the cores to the games sooner
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "40000")  # idle threads of torch give way to the games
 
+import ale_py
 import numpy as np
 import torch
-import torch._dynamo  # takes a second: else the first optimizer would load it, within the timed training
 import torch.distributed as dist
-from ale_py.vector_env import AtariVectorEnv
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
+from torch.distributions import Categorical
 from tqdm import tqdm
 
-SCRIPT = "a2c_breakout"
+SCRIPT, NOTEBOOK = "a2c_breakout", "ipykernel" in sys.modules
 
 
 # %% Config
 def setting(default, low, high, reason):
-    """One field of Config: its default, the range it may have, and the reason that --help shows."""
+    """A field of Config: its default, the range it may have, and the reason, which --help shows."""
     return field(default=default, metadata={"low": low, "high": high, "reason": reason})
 
 
 @dataclass
 class Config:
-    """Every hyperparameter; each is a command-line flag too. Raises ValueError where one makes no sense."""
+    """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
 
     seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, up to a stop")
-    steps: int = setting(10_000_000, 1, 10**12, "environment steps to train for, of 4 frames each, as in the article")
-    num_envs: int = setting(32, 1, 10**4, "games played at once; the article's 16 take more time a step")
-    num_steps: int = setting(5, 1, 10**4, "steps of each game from update to update, as in the article")
+    steps: int = setting(10_000_000, 1, 10**12, "environment steps, of 4 frames each")
+    num_envs: int = setting(32, 1, 10**4, "games played at once; the book has 16")
+    num_steps: int = setting(5, 1, 10**4, "steps of each environment per update, as in the book")
     gamma: float = setting(0.99, 0, 1, "discount per step")
-    learning_rate: float = setting(1e-3, 0, 1, "RMSprop's at first, 0 in the end; the article's is 7e-4 throughout")
-    value_coef: float = setting(0.5, 0, 10**3, "weight of the critic's loss, as in the article")
-    entropy_coef: float = setting(0.01, 0, 10**3, "weight of the entropy, as in the article")
-    max_grad_norm: float = setting(0.5, 0, 10**3, "length to which a longer gradient is clipped, as in the article")
-    clip_rewards: int = setting(0, 0, 1, "0: a brick is worth 1, 4 or 7, as in the article; 1: every brick is worth 1")
-    bfloat16: int = setting(1, 0, 1, "1: half the precision, on CPUs that compute it faster; 0: float32 everywhere")
-    checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps from checkpoint to checkpoint")
+    learning_rate: float = setting(1e-3, 0, 1, "of RMSprop, falls to 0; the book: constant 7e-4")
+    value_coef: float = setting(0.5, 0, 10**3, "c_v, as in the book")
+    entropy_coef: float = setting(0.01, 0, 10**3, "c_e, as in the book")
+    max_grad_norm: float = setting(0.5, 0, 10**3, "longer gradients are clipped, as in the book")
+    clip_rewards: int = setting(0, 0, 1, "0: a brick pays 1, 4 or 7, as in the book; 1: always 1")
+    bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
+    checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
 
     def __post_init__(self):
         for f in fields(self):
             value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
-            if isinstance(value, bool) or not isinstance(value, (int, f.type)) or not low <= value <= high:
-                raise ValueError(f"{f.name} must be {f.type.__name__} between {low} and {high}, not {value!r}")
+            if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
+                expected = f"{f.type.__name__} from {low} to {high}"
+                raise ValueError(f"{f.name} must be {expected}, not {value!r}")
+            setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
 class Rollout(NamedTuple):
-    """T steps (rows) of N environments (columns); gradients still flow back through logits and value."""
+    """T steps (rows) of N environments (columns)."""
 
-    logits: torch.Tensor  # (T, N, num_actions) float32
-    value: torch.Tensor  # (T, N) float32
-    action: torch.Tensor  # (T, N) int64
+    log_prob: torch.Tensor  # (T, N) float32, of the action taken, with gradient
+    entropy: torch.Tensor  # (T, N) float32, of the policy, with gradient
+    value: torch.Tensor  # (T, N) float32, with gradient
     reward: torch.Tensor  # (T, N) float32
-    terminated: torch.Tensor  # (T, N) bool: the return ends here
-    truncated: torch.Tensor  # (T, N) bool: only time is up
-    valid: torch.Tensor  # (T, N) bool: False where an environment only starts over, whatever the action
+    terminated: torch.Tensor  # (T, N) bool: a life was lost
+    truncated: torch.Tensor  # (T, N) bool: only the time was up
+    valid: torch.Tensor  # (T, N) bool: False if the environment was merely reset
 
 
 class RolloutStorage:
@@ -119,491 +112,456 @@ class RolloutStorage:
         return len(self.steps)
 
     def insert(self, *step):
-        """Stores one step: logits (N, num_actions), then (N,) of each other column of Rollout."""
+        """Store one step: (N,) of each column of Rollout."""
         self.steps.append([torch.as_tensor(column) for column in step])
 
-    def take(self, device):
-        """Returns all steps as a Rollout on the device and forgets them."""
+    def take(self):
+        """Return all steps as a Rollout and forget them."""
         steps, self.steps = self.steps, []
-        return Rollout(*(torch.stack(column).to(device) for column in zip(*steps, strict=True)))
+        return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
 
 
 # %% Network
-def initialized(layer, gain):
-    """Returns the layer with orthogonal weights and biases of 0, as in the article."""
+def layer_init(layer, gain):
+    """Orthogonal weights, zero biases, as in the book."""
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer
 
 
 class ActorCritic(nn.Module):
-    """Maps states (N, 4, 84, 84) of bytes to logits (N, num_actions), the policy's, and values (N,).
+    """Maps states (N, 4, 84, 84) of bytes to logits (N, num_actions) and values (N,), on the CPU.
 
-    The names and shapes of the weights are the article's, so that its weight files load.
+    The names and shapes of the weights are the book's, so that its weight files load.
     """
 
     def __init__(self, num_actions, bfloat16=False):
         super().__init__()
         self.bfloat16 = bfloat16
         self.conv = nn.Sequential(
-            initialized(nn.Conv2d(4, 32, 8, stride=4), 2**0.5),  # (N, 32, 20, 20)
+            layer_init(nn.Conv2d(4, 32, 8, stride=4), 2**0.5),  # (N, 32, 20, 20)
             nn.ReLU(),
-            initialized(nn.Conv2d(32, 64, 4, stride=2), 2**0.5),  # (N, 64, 9, 9)
+            layer_init(nn.Conv2d(32, 64, 4, stride=2), 2**0.5),  # (N, 64, 9, 9)
             nn.ReLU(),
-            initialized(nn.Conv2d(64, 64, 3, stride=1), 2**0.5),  # (N, 64, 7, 7)
+            layer_init(nn.Conv2d(64, 64, 3, stride=1), 2**0.5),  # (N, 64, 7, 7)
             nn.ReLU(),
             nn.Flatten(),
-            initialized(nn.Linear(64 * 7 * 7, 512), 2**0.5),
+            layer_init(nn.Linear(64 * 7 * 7, 512), 2**0.5),
             nn.ReLU(),
         )
-        self.actor = initialized(nn.Linear(512, num_actions), 0.01)  # near 0: all actions start equally likely
-        self.critic = initialized(nn.Linear(512, 1), 1)
-        self.to(memory_format=torch.channels_last)  # the order of pixels that convolutions on a CPU are fastest with
+        self.actor = layer_init(nn.Linear(512, num_actions), 0.01)  # at first all are as likely
+        self.critic = layer_init(nn.Linear(512, 1), 1)
+        self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
     def forward(self, state):
-        state = state.contiguous(memory_format=torch.channels_last) / 255
-        with torch.autocast(state.device.type, torch.bfloat16, enabled=self.bfloat16):
+        device = self.actor.weight.device
+        state = state.to(device).contiguous(memory_format=torch.channels_last) / 255
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
             hidden = self.conv(state)
             logits, value = self.actor(hidden), self.critic(hidden)
-        return logits.float(), value.float().squeeze(-1)
+        return logits.float().cpu(), value.float().cpu().squeeze(-1)
 
 
 # %% Agent
-def average(*tensors):
-    """Replaces tensors by their mean over all processes that torchrun started; alone it changes nothing."""
-    if dist.is_initialized():
-        for tensor in tensors:
-            dist.all_reduce(tensor.div_(dist.get_world_size()))
-
-
 class Agent:
-    """Draws actions from its policy, and trains policy and critic on what came of them."""
+    """Samples actions from its policy; trains actor and critic on rollouts."""
 
-    def __init__(self, config, num_actions, device="cpu"):
-        self.config = config
-        self.device = torch.device(device)
-        self.storage = RolloutStorage()
-        bfloat16 = bool(config.bfloat16) and self.device.type == "cpu" and has_bfloat16()
-        self.network = ActorCritic(num_actions, bfloat16).to(self.device)
-        self.optimizer = torch.optim.RMSprop(self.network.parameters(), config.learning_rate, alpha=0.99, eps=1e-5)
-        self.env_steps, self.games, self.seconds = 0, 0, 0.0  # of training since the start
-        self.scores, self.history = deque(maxlen=100), []  # of the last hundred games; list of Row
+    def __init__(self, config, num_actions=4):
+        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "mps" if mps else "cpu"
+        bfloat16 = device == "cpu" and config.bfloat16 == 1 and has_bfloat16()
+        self.config, self.network = config, ActorCritic(num_actions, bfloat16).to(device)
+        rate, parameters = config.learning_rate, self.network.parameters()
+        self.optimizer = torch.optim.RMSprop(parameters, rate, alpha=0.99, eps=1e-5)
+        self.env_steps, self.seconds, self.scores, self.history = 0, 0.0, [], []  # of training
 
     def sample(self, state):
-        """Draws an action in each state (N, 4, 84, 84); returns logits (N, num_actions), values (N,), actions (N,)."""
-        logits, value = self.network(torch.from_numpy(state).to(self.device))
-        action = torch.multinomial(logits.detach().cpu().softmax(-1), 1).squeeze(1)
-        return logits, value, action
+        """Sample actions in states (N, 4, 84, 84); return them, log_prob, entropy, value: (N,)."""
+        logits, value = self.network(torch.from_numpy(state))
+        policy = Categorical(logits=logits, validate_args=False)
+        action = policy.sample()
+        return action.numpy(), policy.log_prob(action), policy.entropy(), value
 
     @torch.no_grad()
     def act(self, state):
-        """Draws an action in each state (N, 4, 84, 84): the likeliest alone might never press FIRE."""
-        return self.sample(state)[2].numpy()
+        """Sample an action in each state: the likeliest alone might never press FIRE."""
+        return self.sample(state)[0]
 
     @torch.no_grad()
-    def returns(self, rollout, next_value):
-        """Returns R (T, N), backwards from the values (N,) of the states after the last step (algorithm S3)."""
-        returns, following, value = torch.empty_like(rollout.value), next_value, next_value
+    def returns(self, rollout, next_state):
+        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3)."""
+        _, next_value = self.network(torch.from_numpy(next_state))
+        R, returns = next_value, torch.empty_like(rollout.value)
         for t in reversed(range(len(returns))):
-            following = torch.where(rollout.truncated[t], value, following)  # the state after this step: its last one
-            following = rollout.reward[t] + self.config.gamma * ~rollout.terminated[t] * following
-            returns[t], value = following, rollout.value[t]
+            # At the time limit, go on with the value of the state reached
+            R = torch.where(rollout.truncated[t], next_value, R)
+            R = rollout.reward[t] + self.config.gamma * R * ~rollout.terminated[t]
+            returns[t], next_value = R, rollout.value[t]
         return returns
 
-    def learn(self, next_state):
-        """Makes one gradient step on the stored rollout, after which came next_state (N, ...); returns its loss."""
-        rollout = self.storage.take(self.device)
-        with torch.no_grad():
-            _, next_value = self.network(torch.from_numpy(next_state).to(self.device))
-        advantage = self.returns(rollout, next_value) - rollout.value  # (T, N)
-        log_probs = rollout.logits.log_softmax(-1)  # (T, N, num_actions)
-        log_prob = log_probs.gather(-1, rollout.action.unsqueeze(-1)).squeeze(-1)  # (T, N)
-        actor_loss = -log_prob * advantage.detach()
-        entropy = -(log_probs.exp() * log_probs).sum(-1)  # (T, N)
-        loss = actor_loss + self.config.value_coef * advantage.square() - self.config.entropy_coef * entropy
-        loss = (loss * rollout.valid).mean()
+    def learn(self, rollout, next_state):
+        """Make one gradient step on a rollout, after which came next_state; return the loss."""
+        advantage = self.returns(rollout, next_state) - rollout.value
+        actor_loss = -rollout.log_prob * advantage.detach()
+        critic_loss = self.config.value_coef * advantage.square()
+        loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
+        loss = loss[rollout.valid].mean()
         self.optimizer.zero_grad()
         loss.backward()
-        average(*(p.grad for p in self.network.parameters()))
+        if dist.is_initialized():  # the mean over the processes that torchrun started
+            for parameter in self.network.parameters():
+                dist.all_reduce(parameter.grad.div_(dist.get_world_size()))
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         return loss.item()
 
     def checkpoint(self):
-        """Returns all that is needed to go on from here, but for the running games: a dict for torch.save."""
-        progress = {name: getattr(self, name) for name in ("env_steps", "games", "seconds")}
-        progress |= {"scores": list(self.scores), "history": [tuple(row) for row in self.history]}
+        """Return all that is needed to go on from here, except the running games."""
+        progress = [self.env_steps, self.seconds, self.scores, [tuple(r) for r in self.history]]
         weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {"config": asdict(self.config), **progress, **weights, "generator": torch.get_rng_state()}
+        random = torch.get_rng_state()
+        return {"config": asdict(self.config), "progress": progress, "random": random, **weights}
 
-    def restore(self, checkpoint):
-        """Goes back to what checkpoint() returned."""
-        self.network.load_state_dict(checkpoint["network"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.env_steps, self.games, self.seconds = (checkpoint[name] for name in ("env_steps", "games", "seconds"))
-        self.scores.extend(checkpoint["scores"])
-        self.history = [Row(*row) for row in checkpoint["history"]]
-        torch.set_rng_state(checkpoint["generator"])
+    def restore(self, saved):
+        """Go back to what checkpoint() returned."""
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.env_steps, self.seconds, self.scores, rows = saved["progress"]
+        self.history = [Update(*row) for row in rows]
+        torch.set_rng_state(saved["random"])
 
 
 def has_bfloat16():
-    """Tells whether this CPU computes in bfloat16 (x86: AVX-512 or AMX; ARM) rather than imitates it."""
-    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def best_device():
-    """Returns the name of Nvidia's GPU where there is one, else of Apple's, else of the CPU."""
-    if torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-class RandomAgent:
-    """Knows nothing: all actions are equally likely."""
-
-    def __init__(self, config):
-        self.rng = np.random.default_rng([config.seed, 2])
-        self.history = []
-
-    def act(self, state):
-        """Draws an action for each state (N, 4, 84, 84)."""
-        return self.rng.integers(4, size=len(state))
+    """Tell whether this CPU computes in bfloat16 rather than imitates it; only Linux says so."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
 
 
 # %% Train
 def make_env(num_envs, colour=False):
-    """Returns Breakout, num_envs games at once, prepared as in the article, or the same games in colour for people."""
-    # Preparation 4: a picture is 84 x 84 and grey. The last four are a state: one does not show where the ball flies
+    """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
+    # Preparation 4: 84 x 84 and grey; four pictures are a state, since one hides the ball's course
     grey = {"img_height": 84, "img_width": 84, "grayscale": True, "stack_num": 4}
-    return AtariVectorEnv(
+    full = {"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1}
+    return ale_py.vector_env.AtariVectorEnv(
         "breakout",
         num_envs,
         noop_max=30,  # preparation 1: a game starts after up to 30 frames without action
-        episodic_life=False,  # preparation 2, a lost life ends the return but not the game, is in train
+        episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
         frameskip=4,  # preparation 3: an action lasts four frames, ...
-        maxpool=True,  # ... the last two together make the picture, as the console draws some things every second frame
-        reward_clipping=False,  # points as they are: train clips them if it is to
+        maxpool=True,  # ... and the brighter of the last two makes the picture
+        reward_clipping=False,
         use_fire_reset=False,  # nobody presses FIRE but the policy
-        max_num_frames_per_episode=18_000,  # five minutes, ours: a ball can bounce for ever and meet no brick
-        repeat_action_probability=0.0,  # no sticky actions
-        **{"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1} if colour else grey,
+        max_num_frames_per_episode=18_000,  # five minutes: a ball can bounce forever
+        repeat_action_probability=0.0,
+        **(full if colour else grey),
     )
 
 
-class Row(NamedTuple):
-    """A hundred updates: a line of history.csv. Scores are of the last hundred games, nan where none is over."""
+class Games:
+    """Games of Breakout that are played at once; keeps their states, lives and scores."""
 
-    env_steps: int  # since the start
-    games: int  # since the start
+    def __init__(self, num_envs, seed):
+        self.env = make_env(num_envs)
+        self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
+        self.state, info = self.env.reset(seed=self.seeds)
+        self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
+        self.score, self.life, self.best_life = np.zeros((3, num_envs), int)
+        self.env_steps, self.scores = 0, []  # of games that ended; both since the last count()
+
+    def step(self, action):
+        """Play a step; return (N,) each: reward, terminated, truncated, valid."""
+        self.score[self.ended], self.best_life[self.ended] = 0, 0
+        valid = ~self.ended  # after the end of a game, a step only resets it
+        self.state, reward, terminated, truncated, info = self.env.step(action)
+        self.score += reward
+        self.life += reward
+        self.best_life = np.maximum(self.best_life, self.life)
+        lost = info["lives"] < self.lives  # the return ends with the life, the wall stays
+        self.life[info["lives"] != self.lives] = 0
+        self.lives, self.ended = info["lives"], terminated | truncated
+        self.env_steps += int(valid.sum())
+        self.scores += self.score[self.ended].tolist()
+        return np.float32(reward), terminated | lost, truncated, valid
+
+    def count(self):
+        """Return [(env_steps, scores), ...] since the last call, of each process of torchrun."""
+        counts = [(self.env_steps, self.scores)]
+        if dist.is_initialized():
+            counts *= dist.get_world_size()
+            dist.all_gather_object(counts, counts[0])
+        self.env_steps, self.scores = 0, []
+        return counts
+
+
+class Update(NamedTuple):
+    """100 updates: a line of history.csv. Scores are of the last 100 games, nan if none is over."""
+
+    env_steps: int  # of all processes, since the start
+    games: int  # that ended, since the start
     mean: float
-    median: float
     min: float
     max: float
     loss: float  # mean over the updates
-    seconds: float  # of training since the start
 
 
-def train(config, stop=lambda: False, checkpoint=None, path=None):
-    """Trains until config.steps are done or stop() is true; returns (agent, list of Row).
+def train(config, agent=None, path=None):
+    """Train for `config.steps`, or until Ctrl-C or SIGTERM; return (agent, history).
 
-    Goes on from a checkpoint (of load_checkpoint), and writes its own to a path, where they are given. The games that
-    run while a checkpoint is written are not part of it: whoever goes on begins new ones.
+    Goes on with an agent, in new games, and writes checkpoints to path, where they are given.
     """
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    torch.manual_seed(config.seed)
-    agent = Agent(config, 4, best_device())
-    if checkpoint:
-        agent.restore(checkpoint)
-    rng = np.random.default_rng([config.seed, agent.env_steps, rank])  # new games for each process, and after a stop
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    if agent is None:
+        torch.manual_seed(config.seed)
+        agent = Agent(config)
     if rank:
-        torch.manual_seed(rng.integers(2**32))
-    env = make_env(config.num_envs)
-    state, info = env.reset(seed=rng.integers(2**31, size=config.num_envs))
-    lives, score, ended = info["lives"], np.zeros(config.num_envs), np.zeros(config.num_envs, bool)
-    losses, new_steps, saved, start = [], 0, agent.env_steps, time.perf_counter() - agent.seconds
-    if rank == 0:
-        precision = "bfloat16" if agent.network.bfloat16 else "float32"
-        print(f"Training on {agent.device} in {precision}, {processes} x {config.num_envs} games", end=" ")
-        print(f"({os.cpu_count()} CPUs, {'with' if has_bfloat16() else 'without'} bfloat16 in hardware).", flush=True)
-    bar = tqdm(total=config.steps, initial=agent.env_steps, unit=" steps", disable=rank > 0)
-    done = agent.env_steps >= config.steps
-    while not done:
-        logits, value, action = agent.sample(state)
-        state, reward, terminated, truncated, info = env.step(action.numpy())
-        valid = ~ended  # an environment that ended in the step before has only started over in this one
-        lost = info["lives"] < lives  # preparation 2: the return ends with the life, the wall stays as it is
-        points = np.sign(reward) if config.clip_rewards else reward
-        agent.storage.insert(logits, value, action, np.float32(points), terminated | lost, truncated, valid)
-        ended, lives, score = terminated | truncated, info["lives"], score + reward
-        agent.scores.extend(score[ended].tolist())
-        agent.games += int(ended.sum())
-        score[ended] = 0
-        new_steps += int(valid.sum())
-        if len(agent.storage) < config.num_steps:
-            continue
-        agent.optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - agent.env_steps / config.steps)
-        losses.append(agent.learn(state))
-        total = torch.tensor([new_steps, stop()], device=agent.device, dtype=torch.float32)
-        average(total)
-        steps, stopped = (processes * total).tolist()
-        agent.env_steps, agent.seconds, new_steps = agent.env_steps + round(steps), time.perf_counter() - start, 0
-        done = bool(stopped) or agent.env_steps >= config.steps
-        last = agent.scores or [np.nan]
-        bar.set_postfix_str(f"mean score {np.mean(last):.1f}", refresh=False)
-        if len(losses) == 100 or done:
-            scores = [float(f(last)) for f in (np.mean, np.median, np.min, np.max)]
-            agent.history.append(Row(agent.env_steps, agent.games, *scores, float(np.mean(losses)), agent.seconds))
-            losses = []
-        bar.update(min(agent.env_steps, config.steps) - bar.n)
-        if path and rank == 0 and (done or agent.env_steps - saved >= config.checkpoint_every):
-            save(path, lambda file: torch.save(agent.checkpoint(), file))
-            saved = agent.env_steps
-    bar.close()
+        torch.manual_seed(config.seed + 2**32 * rank)  # other actions than those of rank 0
+    games = Games(config.num_envs, [config.seed, agent.env_steps, rank])
+    storage, losses = RolloutStorage(), []
+    start, written = time.perf_counter() - agent.seconds, agent.env_steps
+    bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=rank or not sys.stderr)
+    try:
+        while agent.env_steps < config.steps:
+            for _ in range(config.num_steps):
+                action, *outputs = agent.sample(games.state)
+                reward, *ends = games.step(action)
+                storage.insert(*outputs, np.sign(reward) if config.clip_rewards else reward, *ends)
+            rate = config.learning_rate * (1 - agent.env_steps / config.steps)
+            agent.optimizer.param_groups[0]["lr"] = rate
+            losses.append(agent.learn(storage.take(), games.state))
+            for env_steps, scores in games.count():
+                agent.env_steps += env_steps
+                agent.scores += scores
+            agent.seconds = time.perf_counter() - start
+            with suppress(BrokenPipeError):  # `2>&1 | tee log` ends before us at Ctrl-C
+                bar.update(agent.env_steps - bar.n)
+            if len(losses) == 100 or agent.env_steps >= config.steps:
+                last, loss = agent.scores[-100:] or [np.nan], float(np.mean(losses))
+                row = (float(np.mean(last)), min(last), max(last), loss)
+                agent.history.append(Update(agent.env_steps, len(agent.scores), *row))
+                bar.set_postfix_str(f"mean score {row[0]:.1f}" if agent.scores else "", False)
+                losses = []
+            if path and not rank and agent.env_steps - written >= config.checkpoint_every:
+                written = agent.env_steps
+                save(path, partial(torch.save, agent.checkpoint()))
+    except KeyboardInterrupt:
+        pass  # what was learned is kept
+    with suppress(BrokenPipeError):
+        bar.close()
+    if path and not rank:
+        save(path, partial(torch.save, agent.checkpoint()))
     return agent, agent.history
 
 
 # %% Results
-def play(agent, games, seed, stop=lambda: False):
-    """Plays whole games, all at once, and prints how they end.
-
-    Returns scores (games,), the best life's in each (games,), seeds (games,) and actions (steps, games). Where stop()
-    ends it early, the scores are those so far.
-    """
-    env = make_env(games)
-    seeds = np.random.default_rng([seed, 3]).integers(2**31, size=games)
-    state, info = env.reset(seed=seeds)
-    lives, running, actions = info["lives"], np.ones(games, bool), []
-    score, life, best_life = np.zeros((3, games), int)
-    print("game  score  best life")
-    while running.any() and not stop():
-        action = np.zeros(games, np.int64)
-        action[running] = agent.act(state[running])
-        state, reward, terminated, truncated, info = env.step(action)
-        actions.append(action)
-        score[running] += reward[running]
-        life[running] += reward[running]
-        best_life = np.maximum(best_life, life)
-        life[info["lives"] < lives] = 0
-        lives, ended = info["lives"], running & (terminated | truncated)
-        for game in np.flatnonzero(ended):
-            print(f"{game + 1:4}  {score[game]:5}  {best_life[game]:9}", flush=True)
-        running &= ~ended  # what starts over counts no more
-    return score, best_life, seeds, np.array(actions)
+def play(agent, num_games, seed):
+    """Play whole games at once; return scores, best lives: (num_games,), and pictures of game 1."""
+    games, screen, frames = Games(num_games, seed), make_env(1, colour=True), []
+    screen.reset(seed=games.seeds[:1])
+    running, (scores, best_lives) = np.ones(num_games, bool), np.zeros((2, num_games), int)
+    say("game  score  best life")
+    while running.any():
+        action = agent.act(games.state)
+        games.step(action)
+        if running[0]:
+            picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
+            frames.append(picture.quantize(16, dither=Image.Dither.NONE))
+        for i in np.flatnonzero(running & games.ended):
+            scores[i], best_lives[i], running[i] = games.score[i], games.best_life[i], False
+            say(f"{i + 1:4}  {scores[i]:5}  {best_lives[i]:9}")
+    return scores, best_lives, frames
 
 
-def learning_curve(history, config):
-    """Returns a figure of the scores of the last hundred games along the training."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    steps = [row.env_steps for row in history]
-    axes.fill_between(steps, [row.min for row in history], [row.max for row in history], color="0.9", label="range")
-    axes.plot(steps, [row.mean for row in history], label="mean score of the last 100 games")
-    axes.set(title=f"{SCRIPT}, seed {config.seed}", xlabel="environment steps", ylabel="score of a game")
-    axes.legend(loc="upper left")
-    return figure
-
-
-def animation(actions, seed):
-    """Plays a game again, by its actions (steps,) and its seed; returns its pictures, in colour, one a step."""
-    env = make_env(1, colour=True)
-    state, _ = env.reset(seed=np.array([seed]))
-    frames = [Image.fromarray(state[0, 0]).quantize(16)]
-    for action in actions:
-        state, _, terminated, truncated, _ = env.step(np.array([action]))
-        frames.append(Image.fromarray(state[0, 0]).quantize(palette=frames[0], dither=Image.Dither.NONE))
-        if terminated[0] or truncated[0]:
-            break
-    return frames
+def say(line):
+    """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
+    try:
+        print(line, flush=True)
+    except UnicodeEncodeError:
+        print(ascii(line), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def save(path, write):
-    """Fills a file by write(file), whole or not at all: under another name first, renamed once it is complete."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "wb") as file:
-        write(file)
-    os.replace(part, path)
+    """Fill a file by write(file), whole or not at all; return whether that worked."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")  # two runs may share the folder
+    try:
+        with open(part, "wb") as file:
+            write(file)
+        part.replace(path)
+        return True
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+        part.unlink(missing_ok=True)
+        print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
 
 
-def show(*paths):
-    """Shows pictures in a notebook, and does nothing elsewhere."""
-    if "ipykernel" in sys.modules:
-        from IPython import display
+def learning_curve(history):
+    """Return a figure of the scores of the last 100 games along the training."""
+    from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
 
-        for path in paths:
-            display.display(display.Image(path))
+    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
+    steps, _, mean, low, high, _ = zip(*history, strict=True)
+    axes.fill_between(steps, low, high, color="0.9", label="range of the last 100 games")
+    axes.plot(steps, mean, label="mean score of the last 100 games")
+    axes.set(title=SCRIPT, xlabel="environment steps", ylabel="score of a game")
+    axes.legend(loc="upper left")
+    return axes.figure
 
 
 # %% Main
-def load(path):
-    """Returns what torch.save wrote into a file, and runs no code in it; ValueError where that can't be."""
+def load(path, use, hint=""):
+    """Return use(content) of a file that torch.save wrote, and run no code in it; or ValueError."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return use(torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
-        raise ValueError(f"can't read {path}: {error.strerror}") from None
+        raise ValueError(f"can't read {path}: {error.strerror}{hint}") from None
     except Exception:  # whatever the bytes make the loader raise
-        raise ValueError(f"{path} is damaged, is no file of PyTorch's or has code in it") from None
-
-
-def load_weights(path, config):
-    """Returns an agent with the weights of a file, ours or the article's; ValueError where they are no such weights."""
-    agent, weights = Agent(config, 4), load(path)
-    try:
-        agent.network.load_state_dict(weights)
-    except Exception:
-        raise ValueError(f"{path} holds other things than the weights of this network") from None
-    if not all(p.isfinite().all() for p in agent.network.parameters()):
-        raise ValueError(f"{path} holds weights that are not finite")
-    return agent
-
-
-def load_checkpoint(path, config):
-    """Returns the checkpoint in a file; ValueError where it is none, or was made with other settings."""
-    checkpoint = load(path)
-    try:
-        Agent(config, 4).restore(checkpoint)
-        made, now = checkpoint["config"], asdict(config)
-    except Exception:
-        raise ValueError(f"{path} is no checkpoint of this script") from None
-    for name in now.keys() - {"steps", "bfloat16", "checkpoint_every"}:  # these may change on the way
-        if made.get(name) != now[name]:
-            raise ValueError(f"{path} was made with {name} {made.get(name)}, not {now[name]}")
-    return checkpoint
+        raise ValueError(f"{path} is damaged, or is no such file of this script") from None
 
 
 def parse(arguments):
-    """Returns (config, options) from command-line arguments; one that makes no sense ends the program."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(f"{SCRIPT}.py", description=__doc__, formatter_class=formatter, allow_abbrev=False)
-    parser.error = lambda problem: parser.exit(2, f"{SCRIPT}.py: error: {problem} (--help lists the settings)\n")
-    modes = "train; play: watch trained weights; random: look at the task (default: train)"
-    parser.add_argument("mode", nargs="?", choices=("train", "play", "random"), default="train", help=modes)
+    """Return (config, agent, options); arguments that make no sense end the program.
+
+    The agent is the one that plays, or the one to go on with; None if training starts anew.
+    """
+    parser = argparse.ArgumentParser(f"{SCRIPT}.py", allow_abbrev=False)
+    parser.error = lambda text: parser.exit(2, f"{SCRIPT}.py: error: {text} (see --help)\n")
+    modes = ("train", "play", "random")
+    parser.add_argument("mode", nargs="?", choices=modes, default="train", help="(train)")
     for f in fields(Config):
-        flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} (default: {f.default})"
-        parser.add_argument(flag, type=f.type, default=f.default, metavar=f.type.__name__, help=reason)
-    runs, weights = Path("runs", SCRIPT), Path(globals().get("__file__", "")).parent / "weights" / f"{SCRIPT}.pth"
-    where = f"for results (default: {runs}, and in it play or random)"
-    parser.add_argument("--output-dir", type=Path, metavar="dir", help=where)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output directory")
-    parser.add_argument("--weights", type=Path, default=weights, metavar="file", help="to play with (default: ours)")
-    parser.add_argument("--games", type=int, default=10, metavar="int", help="to play (default: 10)")
-    parser.add_argument("--no-media", dest="media", action="store_false", help="write no picture and no animation")
+        flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} ({f.default})"
+        parser.add_argument(flag, type=f.type, default=argparse.SUPPRESS, metavar="", help=reason)
+    parser.add_argument("--output-dir", metavar="DIR", help=f"for the results (runs/{SCRIPT})")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
+    weights = Path(globals().get("__file__", "")).parent / "weights" / f"{SCRIPT}.pth"
+    parser.add_argument("--weights", default=weights, metavar="FILE", help="to play with (ours)")
+    parser.add_argument("--games", type=int, default=10, metavar="", help="to play (10)")
+    parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     options = parser.parse_args(arguments)
-    output_dir = options.output_dir or (runs if options.mode == "train" else runs / options.mode)
-    options.output_dir, options.path = output_dir, output_dir / "checkpoint.pth"
-    options.agent = options.checkpoint = None
     try:
-        config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
-        if options.resume and options.mode != "train":
-            raise ValueError(f"--resume goes with train, not with {options.mode}")
-        if options.weights != weights and options.mode != "play":
-            raise ValueError(f"--weights goes with play, not with {options.mode}")
-        if not 1 <= options.games <= 1000:
-            raise ValueError(f"games must be int between 1 and 1000, not {options.games}")
-        if options.mode == "random":
-            options.agent = RandomAgent(config)
-        elif options.mode == "play":
-            options.agent = load_weights(options.weights, config)
-        elif options.resume:
-            options.checkpoint = load_checkpoint(options.path, config)
-        elif options.mode == "train" and options.path.exists():
-            raise ValueError(f"{options.path} is there already: --resume it, or choose another --output-dir")
-        output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output_dir).close()  # fails now rather than after the training
+        return *prepare(options), options
     except ValueError as error:
         parser.error(error)
     except OSError as error:
-        parser.error(f"can't write into {output_dir}: {error.strerror}; choose another --output-dir")
-    return config, options
+        parser.error(f"can't write into {options.output_dir}: {error.strerror}")
 
 
-@contextmanager
-def caught_signals():
-    """Yields a list that collects Ctrl-C and SIGTERM, so that a run ends between two steps and saves what it has."""
-    caught = []
-    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def prepare(options):
+    """Return (config, agent) for the options; ValueError if they make no sense."""
+    for module, oldest in (torch, (2, 4)), (np, (1, 26)), (ale_py, (0, 11, 2)):
+        if tuple(map(int, re.findall(r"\d+", module.__version__)))[:3] < oldest:
+            raise ValueError(f"{module.__name__} is older than {'.'.join(map(str, oldest))}")
+    given = {f.name: vars(options)[f.name] for f in fields(Config) if f.name in options}
+    config, agent, runs = Config(**given), None, Path("runs", SCRIPT)
+    runs = runs if options.mode == "train" else runs / options.mode
+    folder = options.output_dir = Path(options.output_dir or runs).expanduser()
+    checkpoint = folder / "checkpoint.pth"
+    if options.resume and options.mode != "train":
+        raise ValueError(f"--resume makes no sense with {options.mode}")
+    if not 1 <= options.games <= 1000:
+        raise ValueError(f"games must be int from 1 to 1000, not {options.games}")
+    if options.resume:
+        made = load(checkpoint, lambda saved: asdict(Config(**saved["config"])))
+        for name in given.keys() - {"steps", "bfloat16", "checkpoint_every"}:
+            if given[name] != made[name]:
+                raise ValueError(f"{checkpoint} has {name} {made[name]}, not {given[name]}")
+        config = Config(**(made | given))
+        agent = Agent(config)
+        load(checkpoint, agent.restore)
+    elif options.mode == "train" and checkpoint.exists():
+        way = 'main(["--resume"])' if NOTEBOOK else "--resume"
+        raise ValueError(f"{checkpoint} is there: go on with {way}, or choose an --output-dir")
+    elif options.mode != "train":
+        agent = Agent(config)
+        nn.init.zeros_(agent.network.actor.weight)  # random: every action is as likely
+    if options.mode == "play":
+        hint = "; trained weights are in the folder weights of this project"
+        load(Path(options.weights).expanduser(), agent.network.load_state_dict, hint)
+    if agent and not all(p.isfinite().all() for p in agent.network.parameters()):
+        raise ValueError(f"{checkpoint if options.resume else options.weights} is not finite")
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # fails now rather than after the training
+    return config, agent
 
 
-def watch(agent, config, options, stop):
-    """Plays games, prints and saves how they went; returns the evaluation, None where it was stopped."""
-    torch.manual_seed(config.seed)
-    scores, best_lives, seeds, actions = play(agent, options.games, config.seed, stop)
-    if stop():
-        return None
-    mean, std, low, high = float(scores.mean()), float(scores.std()), int(scores.min()), int(scores.max())
-    life = int(best_lives.max())
-    print(f"{len(scores)} games: mean {mean:.1f}, std {std:.1f}, min {low}, max {high}; best life {life}.")
-    table, names = np.column_stack([np.arange(len(scores)) + 1, scores, best_lives]), "game,score,best_life"
-    save(options.output_dir / "scores.csv", lambda file: np.savetxt(file, table, "%d", ",", header=names, comments=""))
-    if options.media:
-        best = scores.argmax()
-        frame, *frames = animation(actions[:, best], seeds[best])
-        gif = {"format": "gif", "save_all": True, "append_images": frames, "duration": 40, "loop": 0}
-        save(options.output_dir / "play.gif", lambda file: frame.save(file, **gif))
-        show(options.output_dir / "play.gif")
-    return {"episodes": len(scores), "mean": mean, "std": std, "min": low, "max": high, "best_life": life}
+def report_training(agent, media):
+    """Say what came of a training; return what writes each of its files."""
+    history, games = agent.history, len(agent.scores)
+    say(f"Trained for {agent.env_steps:,} steps, {games:,} games, {agent.seconds:,.0f} s.")
+    half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
+    table = "\n".join(",".join(map(str, row)) for row in [Update._fields, *history])
+    files = {"weights.pth": partial(torch.save, half)}  # half the precision is enough to play
+    files["history.csv"] = lambda file: file.write(table.encode())
+    if media and history and history[-1].games:
+        files["learning_curve.png"] = learning_curve(history).savefig
+    return files
 
 
-def report(agent, config, options, stop):
-    """Writes what came of a training, and watches the trained agent."""
-    verdict = "Interrupted" if stop() else "Trained"
-    print(f"{verdict} after {agent.env_steps:,} steps, {agent.games:,} games, {agent.seconds:,.0f} s.")
-    output_dir, names = options.output_dir, ",".join(Row._fields)
-    half = {name: weight.half() for name, weight in agent.network.state_dict().items()}  # enough to play
-    save(output_dir / "weights.pth", lambda file: torch.save(half, file))
-    save(output_dir / "history.csv", lambda f: np.savetxt(f, agent.history, "%.9g", ",", header=names, comments=""))
-    if options.media:
-        curve = learning_curve(agent.history, config)
-        save(output_dir / "learning_curve.png", lambda file: curve.savefig(file, format="png"))
-        show(output_dir / "learning_curve.png")
-    interrupted, evaluation = stop(), None if stop() else watch(agent, config, options, stop)
-    summary = {
-        "script": SCRIPT,
-        "config": asdict(config),
-        "games": agent.games,
-        "env_steps": agent.env_steps,
-        "train_seconds": agent.seconds,
-        "steps_per_second": agent.env_steps / agent.seconds,
-        "interrupted": interrupted,
-        "evaluation": evaluation,
-    }
-    save(output_dir / "summary.json", lambda file: file.write(json.dumps(summary, indent=2).encode()))
-    print(f"Wrote the results to {output_dir}.")
+def report_games(agent, num_games, media):
+    """Play and say how it went; return the evaluation, and what writes each of its files."""
+    torch.manual_seed(agent.config.seed)
+    scores, best_lives, frames = play(agent, num_games, agent.config.seed)
+    mean, std, low, high = (float(f(scores)) for f in (np.mean, np.std, np.min, np.max))
+    life, evaluation = int(best_lives.max()), {"episodes": num_games, "mean": mean, "std": std}
+    result = f"mean {mean:.1f}, std {std:.1f}, {low:.0f} to {high:.0f}; best life {life}"
+    say(f"{num_games} games: {result}.")
+    rows = zip(range(1, num_games + 1), scores, best_lives, strict=True)
+    table = "\n".join(f"{game},{score},{best_life}" for game, score, best_life in rows)
+    files = {"scores.csv": lambda file: file.write(f"game,score,best_life\n{table}".encode())}
+    gif = {"save_all": True, "append_images": frames[1:], "duration": 40, "loop": 0}
+    if media:
+        files["play.gif"] = partial(frames[0].save, format="gif", **gif)
+    return evaluation | {"min": low, "max": high, "best_life": life}, files
 
 
 def main(arguments=()):
-    """Trains, plays or looks at the task; returns (agent, history), for a notebook to go on with."""
-    config, options = parse(arguments)
-    agent, distributed = options.agent, options.mode == "train" and dist.is_torchelastic_launched()
-    if distributed:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    with caught_signals() as signals:
+    """Train, play or look at the task; return the agent."""
+    config, agent, options = parse(arguments)
+    folder, files, interrupted, evaluation = options.output_dir, {}, False, None
+    if options.mode == "random":
+        env = make_env(1)
+        names = [action.name for action in env.ale.get_action_set()]
+        say(f"States: {env.single_observation_space}\nActions: {env.single_action_space}, {names}")
+    if options.mode == "train":
+        if dist.is_torchelastic_launched():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        agent, _ = train(config, agent, folder / "checkpoint.pth")
+        if dist.is_initialized() and dist.get_rank() > 0:
+            return agent
+        interrupted = agent.env_steps < config.steps
+        files = report_training(agent, options.media)
+    try:
+        if not interrupted:
+            evaluation, played = report_games(agent, options.games, options.media)
+            files |= played
+    except KeyboardInterrupt:
+        interrupted = True  # what was trained is written
+    steps, seconds, games = agent.env_steps, agent.seconds, len(agent.scores)
+    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "env_steps": steps}
+    summary |= {"train_seconds": seconds, "steps_per_second": steps / (seconds or 1)}
+    summary |= {"interrupted": interrupted, "evaluation": evaluation}
+    text = json.dumps(summary, indent=2).encode()
+    files = {"summary.json": lambda file: file.write(text)} | files  # pictures take longest
+    saved = [save(folder / name, write) for name, write in files.items()]
+    say(f"Results are in {folder}.")
+    if NOTEBOOK:
+        from IPython import display
 
-        def stop():
-            return bool(signals)
-
-        if options.mode == "random":
-            env = make_env(1)
-            print(f"Pictures: {make_env(1, colour=True).single_observation_space}")
-            print(f"States: {env.single_observation_space}")
-            print(f"Actions: {env.single_action_space}: {[action.name for action in env.ale.get_action_set()]}")
-        if options.mode == "train":
-            agent, _ = train(config, stop, options.checkpoint, options.path)
-        elif watch(agent, config, options, stop):
-            print(f"Wrote the results to {options.output_dir}.")
-        if options.mode == "train" and (not distributed or dist.get_rank() == 0):
-            report(agent, config, options, stop)
-    if distributed:
-        dist.destroy_process_group()
-    if signals and "ipykernel" not in sys.modules:
-        sys.exit(128 + signals[0])
-    return agent, agent.history
+        display.display(*(display.Image(folder / n) for n in files if n[-3:] in ("png", "gif")))
+    elif interrupted or not all(saved):
+        sys.exit(130 if interrupted else 1)
+    return agent
 
 
 if __name__ == "__main__":
-    # In a notebook the arguments are the kernel's
-    agent, history = main([] if "ipykernel" in sys.modules else sys.argv[1:])
+    arguments = sys.argv[1:]
+    if NOTEBOOK and sys.argv[0] != globals().get("__file__"):
+        # A kernel's own arguments are not ours, but those of %run are. Run again, the cell goes on
+        arguments = ["--resume"] if Path("runs", SCRIPT, "checkpoint.pth").exists() else []
+    elif not NOTEBOOK:
+        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        agent = main(arguments)
+    except KeyboardInterrupt:  # not while training or playing
+        sys.exit(130)

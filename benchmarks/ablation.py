@@ -42,11 +42,15 @@ def memory_class(divisor, means):
         def sample(self, batch_size):
             batch = super().sample(batch_size)
             if divisor != "batch":
-                beta = self.config.beta + (1 - self.config.beta) * min(1, self.pushed / self.config.beta_steps)
+                beta = self.config.beta + (1 - self.config.beta) * min(
+                    1, self.pushed / self.config.beta_steps
+                )
                 leaves = self.tree.sums[self.tree.first_leaf :][: len(self)]
                 weight = (len(self) * leaves / self.tree.sums[1]) ** -beta
                 largest = weight.max() if divisor == "memory" else 1
-                batch = batch._replace(weight=torch.from_numpy(weight[batch.index] / largest).float())
+                batch = batch._replace(
+                    weight=torch.from_numpy(weight[batch.index] / largest).float()
+                )
             means.append(batch.weight.mean().item())
             return batch
 
@@ -71,12 +75,21 @@ def work(task):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=40, help="seeds 0, 1, ... (default: 40)")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes, one a core (default: 2)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="worker processes, one a core (default: 2)"
+    )
     options = parser.parse_args()
     done = {(row["program"], row["share"], row["seed"]) for row in read(ABLATION)}
-    tasks = [(variant, share, seed) for seed in range(options.seeds) for variant in VARIANTS for share in SHARES]
+    tasks = [
+        (variant, share, seed)
+        for seed in range(options.seeds)
+        for variant in VARIANTS
+        for share in SHARES
+    ]
     run([task for task in tasks if task not in done], work, options.jobs)
 
 

@@ -73,7 +73,11 @@ class PortedAgent:
 
     def values_and_targets(self, transitions):
         batch = Transition(*zip(*transitions, strict=True))
-        state, action, reward = torch.cat(batch.state), torch.cat(batch.action), torch.cat(batch.reward)
+        state, action, reward = (
+            torch.cat(batch.state),
+            torch.cat(batch.action),
+            torch.cat(batch.reward),
+        )
         alive = torch.tensor([s is not None for s in batch.next_state])
         next_q = torch.zeros(len(transitions))
         self.main.eval()

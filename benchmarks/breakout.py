@@ -27,7 +27,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 RESULTS = Path(__file__).parent / "results" / "breakout_speed.json"
 WARM_UP = 2000
-ENVIRONMENT = dict(os.environ)  # as it is before the script is imported, which tells OpenMP something
+ENVIRONMENT = dict(
+    os.environ
+)  # as it is before the script is imported, which tells OpenMP something
 
 
 def ours(num_envs, bfloat16, steps):
@@ -61,7 +63,9 @@ def environment(num_envs, steps):
     start = time.perf_counter()
     for action in actions[WARM_UP // num_envs :]:
         env.step(action)
-    return {"speed": num_envs * (len(actions) - WARM_UP // num_envs) / (time.perf_counter() - start)}
+    return {
+        "speed": num_envs * (len(actions) - WARM_UP // num_envs) / (time.perf_counter() - start)
+    }
 
 
 def network(num_envs, bfloat16, steps):
@@ -140,9 +144,13 @@ def measures():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--steps", type=int, default=10_000, help="counted, a measure (default: 10000)")
+    parser.add_argument(
+        "--steps", type=int, default=10_000, help="counted, a measure (default: 10000)"
+    )
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)  # a measure, in this process
     options = parser.parse_args()
     if options.one:
@@ -153,16 +161,36 @@ def main():
     found = {}
     for i in range(options.rounds):
         for name, call in measures().items():
-            command = [sys.executable, __file__, "--steps", str(options.steps), "--one", *map(str, call)]
+            command = [
+                sys.executable,
+                __file__,
+                "--steps",
+                str(options.steps),
+                "--one",
+                *map(str, call),
+            ]
             done = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
+                command,
+                check=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=ENVIRONMENT,
             )
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)
             print(f"round {i + 1}, {name}: {result}", flush=True)
-    medians = {name: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for name, rows in found.items()}
+    medians = {
+        name: {k: statistics.median(r[k] for r in rows) for k in rows[0]}
+        for name, rows in found.items()
+    }
     speeds = {name: [row["speed"] for row in rows] for name, rows in found.items()}
-    summary = {"rounds": options.rounds, "steps": options.steps, "medians": medians, "speeds": speeds}
+    summary = {
+        "rounds": options.rounds,
+        "steps": options.steps,
+        "medians": medians,
+        "speeds": speeds,
+    }
     RESULTS.write_text(json.dumps(summary, indent=2) + "\n")
 
 

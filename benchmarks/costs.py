@@ -59,7 +59,9 @@ def learning(rounds=5):
 
 
 def per_step(rounds=15):
-    pairs = [(speed_of_script("ddqn", seed), speed_of_script("per", seed)) for seed in range(rounds)]
+    pairs = [
+        (speed_of_script("ddqn", seed), speed_of_script("per", seed)) for seed in range(rounds)
+    ]
     return statistics.median(ddqn / per for ddqn, per in pairs)
 
 
@@ -70,7 +72,10 @@ def tree_cost(size, rounds=2000):
     memory, rng = per.ReplayMemory(config, 4), np.random.default_rng(0)
     memory.pushed = size
     memory.tree.update(np.arange(size), rng.random(size))
-    td_error, leaves = rng.random(config.batch_size), rng.integers(size, size=rounds * config.update_every)
+    td_error, leaves = (
+        rng.random(config.batch_size),
+        rng.integers(size, size=rounds * config.update_every),
+    )
     values = rng.random((rounds, config.batch_size))
     start = time.perf_counter()
     for i in range(rounds):
@@ -95,7 +100,9 @@ def busy(rounds=5):
         other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         time.sleep(0.5)
         for threads, values in ratios.items():
-            torch.set_num_threads = lambda _, threads=threads: set_threads(threads)  # what train() asks for
+            torch.set_num_threads = lambda _, threads=threads: set_threads(
+                threads
+            )  # what train() asks for
             values.append(speed_of_script("ddqn", seed) / alone)
         torch.set_num_threads = set_threads
         other.kill()
@@ -109,7 +116,14 @@ def command(seeds=5):
         for name in SCRIPTS:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
-                call = [sys.executable, ROOT / f"{name}_cartpole.py", "--seed", str(seed), "--output-dir", folder]
+                call = [
+                    sys.executable,
+                    ROOT / f"{name}_cartpole.py",
+                    "--seed",
+                    str(seed),
+                    "--output-dir",
+                    folder,
+                ]
                 subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
                 seconds.setdefault(f"{name}_cartpole", []).append(time.perf_counter() - start)
     return {script: statistics.median(values) for script, values in seconds.items()}

@@ -20,16 +20,23 @@ def learning_curves(curves, rows):
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     evaluation = {(row["program"], row["seed"]): row["evaluation_mean"] for row in rows}
-    latest = {(row["program"], row["seed"]): row for row in curves}  # a run that was cut short may be there twice
+    latest = {
+        (row["program"], row["seed"]): row for row in curves
+    }  # a run that was cut short may be there twice
     for name in SCRIPTS:
         program = f"{name}_cartpole"
         episodes, grid = np.arange(150), np.geomspace(100, 200_000, 300)
         by_episode, by_step = [], []
         for key in sorted(key for key in evaluation if key[0] == program):
-            steps, env_steps = (np.array(str(latest[key][column]).split(), float) for column in ("steps", "env_steps"))
+            steps, env_steps = (
+                np.array(str(latest[key][column]).split(), float)
+                for column in ("steps", "env_steps")
+            )
             steps = np.append(steps, evaluation[key])
             by_episode.append(steps[np.minimum(episodes, len(steps) - 1)])
-            by_step.append(steps[np.searchsorted(env_steps, grid)])  # of the episode that this step is in
+            by_step.append(
+                steps[np.searchsorted(env_steps, grid)]
+            )  # of the episode that this step is in
         band(left, episodes + 1, np.array(by_episode), f"{program}.py", COLOURS[name])
         band(right, grid, np.array(by_step), f"{program}.py", COLOURS[name])
     left.set(xlabel="episode (A2C: of the first of 32 environments)", ylabel="steps of the episode")
@@ -43,11 +50,17 @@ def ablation(rows):
     """Environment steps until solved: a dot for each seed of each variant, and the median."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    names = list(dict.fromkeys((row["program"], row["share"]) for row in sorted(rows, key=lambda row: -row["share"])))
+    names = list(
+        dict.fromkeys(
+            (row["program"], row["share"]) for row in sorted(rows, key=lambda row: -row["share"])
+        )
+    )
     jitter = np.random.default_rng(0)
     for y, (program, share) in enumerate(names):
         chosen = [row for row in rows if (row["program"], row["share"]) == (program, share)]
-        steps, solved = (np.array([row[column] for row in chosen]) for column in ("env_steps", "solved"))
+        steps, solved = (
+            np.array([row[column] for row in chosen]) for column in ("env_steps", "solved")
+        )
         height = y + jitter.uniform(-0.25, 0.25, len(steps))
         axes.scatter(steps, height, s=8, c=np.where(solved == 1, "tab:blue", "tab:red"))
         axes.plot([np.median(steps)] * 2, [y - 0.35, y + 0.35], color="black")

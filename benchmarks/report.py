@@ -32,7 +32,11 @@ def column(rows, program, name, seeds=None):
 
 def title(kind, name):
     """What a program is called in the tables."""
-    forms = {"cartpole": f"`{name}_cartpole.py`", "port": f"article's {name}, ported", "sb3": f"SB3's {name.upper()}"}
+    forms = {
+        "cartpole": f"`{name}_cartpole.py`",
+        "port": f"article's {name}, ported",
+        "sb3": f"SB3's {name.upper()}",
+    }
     return forms[kind]
 
 
@@ -50,7 +54,14 @@ def seeds_table(rows):
         for name in names:
             solved, episodes, steps, seconds, checks, mean = (
                 column(rows, f"{name}_{kind}", field)
-                for field in ("solved", "episodes", "env_steps", "train_seconds", "checks", "evaluation_mean")
+                for field in (
+                    "solved",
+                    "episodes",
+                    "env_steps",
+                    "train_seconds",
+                    "checks",
+                    "evaluation_mean",
+                )
             )
             if len(solved):
                 yield (
@@ -67,7 +78,9 @@ def ratios_table(rows, costs):
     )
     yield "|---|---|---|---|---|---|---|---|"
     learning = costs["learning"]
-    for name, kind in [(name, kind) for name in SCRIPTS for kind in ("port", "sb3") if name in PROGRAMS[kind]]:
+    for name, kind in [
+        (name, kind) for name in SCRIPTS for kind in ("port", "sb3") if name in PROGRAMS[kind]
+    ]:
         ours, other = f"{name}_cartpole", f"{name}_{kind}"
         common = set(column(rows, ours, "seed")) & set(column(rows, other, "seed"))
         if not common:
@@ -100,7 +113,9 @@ def costs_list(costs):
         f"- Beside a process that keeps one of two cores busy, double DQN runs at {one:.2f} of its speed alone. With "
         f"PyTorch left to use two threads it runs at {two:.2f} of its speed alone."
     )
-    whole = ", ".join(f"`{script}.py` {seconds:.1f} s" for script, seconds in costs["command"].items())
+    whole = ", ".join(
+        f"`{script}.py` {seconds:.1f} s" for script, seconds in costs["command"].items()
+    )
     yield f"- The whole command, from start to the last file (median of five seeds): {whole}."
 
 
@@ -108,7 +123,9 @@ def ablation_table(rows):
     """What became of prioritized replay with each of its parts left out or done otherwise."""
     yield "| variant | learning rate | seeds solved | environment steps | evaluation, mean steps | mean weight |"
     yield "|---|---|---|---|---|---|"
-    kinds = dict.fromkeys((row["program"], row["share"]) for row in sorted(rows, key=lambda row: -row["share"]))
+    kinds = dict.fromkeys(
+        (row["program"], row["share"]) for row in sorted(rows, key=lambda row: -row["share"])
+    )
     for kind in kinds:
         chosen = [row for row in rows if (row["program"], row["share"]) == kind]
         solved, steps, mean, weight = (
@@ -143,7 +160,10 @@ def speed_table(speed):
     other = max(median[name] for name in median if name.startswith("sb3"))
     for name in sorted(name for name in median if name.startswith("ours")):
         _, games, precision = name.split(", ")
-        network, environment = median[f"network, {games}, {precision}"], median[f"environment, {games}"]
+        network, environment = (
+            median[f"network, {games}, {precision}"],
+            median[f"environment, {games}"],
+        )
         limit = 1 / (1 / network + 1 / environment)
         yield (
             f"| {games.removesuffix(' games')}, {precision} | {median[name]:,.0f} | {median[name] / other:.1f} "
@@ -166,13 +186,16 @@ def breakout_curve(history):
     """The learning curve of the shipped Breakout agent, as its script draws it."""
     import a2c_breakout
 
-    return a2c_breakout.learning_curve([a2c_breakout.Row(**row) for row in history], a2c_breakout.Config())
+    return a2c_breakout.learning_curve(
+        [a2c_breakout.Row(**row) for row in history], a2c_breakout.Config()
+    )
 
 
 def expectation(rows, script):
     """The script's "Expect:" line: what happened on the seeds that were run."""
     solved, episodes, seconds, mean = (
-        column(rows, script, field) for field in ("solved", "episodes", "train_seconds", "evaluation_mean")
+        column(rows, script, field)
+        for field in ("solved", "episodes", "train_seconds", "evaluation_mean")
     )
     of = " of environment 0" if script == "a2c_cartpole" else ""
     return textwrap.fill(
@@ -220,7 +243,9 @@ def sections(name, titles=None):
     """The lines of a script's sections; without titles, of all but the introduction."""
     parts = (ROOT / f"{name}.py").read_text().split("# %% Imports\n")[1]
     if titles:
-        parts = "".join(part for part in re.split("(?m)^(?=# %% )", parts) if part[5:].split("\n")[0] in titles)
+        parts = "".join(
+            part for part in re.split("(?m)^(?=# %% )", parts) if part[5:].split("\n")[0] in titles
+        )
     return parts.splitlines()
 
 
@@ -233,8 +258,12 @@ def diffs_page():
     for (old, new), (titles, words) in NEIGHBOURS.items():
         names = f"{old}.py", f"{new}.py"
         yield from ("", f"## {names[0]} to {names[1]}", words, "```diff")
-        for line in difflib.unified_diff(sections(old, titles), sections(new, titles), *names, n=2, lineterm=""):
-            yield "@@" if line.startswith("@@") else line  # without the introductions the line numbers would be wrong
+        for line in difflib.unified_diff(
+            sections(old, titles), sections(new, titles), *names, n=2, lineterm=""
+        ):
+            yield (
+                "@@" if line.startswith("@@") else line
+            )  # without the introductions the line numbers would be wrong
         yield "```"
 
 
@@ -301,10 +330,15 @@ def draw(path, sources, figure, check):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    rows, costs, speed = read(), *(json.loads((FOLDER / f"{n}.json").read_text()) for n in ("costs", "breakout_speed"))
+    rows, costs, speed = (
+        read(),
+        *(json.loads((FOLDER / f"{n}.json").read_text()) for n in ("costs", "breakout_speed")),
+    )
     history, scores = (FOLDER / f"breakout_{name}.csv" for name in ("history", "scores"))
     tables = {
         "seeds": list(seeds_table(rows)),
@@ -315,23 +349,37 @@ def main():
     readme = replaced((ROOT / "README.md").read_text(), "costs", costs_list(costs))
     japanese = (ROOT / "docs" / "README.ja.md").read_text()
     for block, table in tables.items():
-        readme, japanese = replaced(readme, block, table), replaced(japanese, block, in_japanese(table))
+        readme, japanese = (
+            replaced(readme, block, table),
+            replaced(japanese, block, in_japanese(table)),
+        )
     texts = {ROOT / "README.md": readme, ROOT / "docs" / "README.ja.md": japanese}
     texts[ROOT / "docs" / "diffs.md"] = "\n".join(diffs_page()) + "\n"
     page = ROOT / "docs" / "per_ablation.md"
     texts[page] = replaced(page.read_text(), "ablation", ablation_table(read(ABLATION)))
     lines = {f"{name}_cartpole": expectation(rows, f"{name}_cartpole") for name in SCRIPTS}
-    for name, line in {**lines, "a2c_breakout": breakout_expectation(read(history), read(scores))}.items():
+    for name, line in {
+        **lines,
+        "a2c_breakout": breakout_expectation(read(history), read(scores)),
+    }.items():
         path = ROOT / f"{name}.py"
-        texts[path] = re.sub(r'^Expect:[^"]*(?=\n""")', lambda _, line=line: line, path.read_text(), flags=re.M)
+        texts[path] = re.sub(
+            r'^Expect:[^"]*(?=\n""")', lambda _, line=line: line, path.read_text(), flags=re.M
+        )
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if not check:
             path.write_text(texts[path])
-    curves, precisions = FOLDER / "curves.csv", [FOLDER / f"breakout_{name}.csv" for name in ("float32", "bfloat16")]
+    curves, precisions = (
+        FOLDER / "curves.csv",
+        [FOLDER / f"breakout_{name}.csv" for name in ("float32", "bfloat16")],
+    )
     drawn = {  # each with what it is drawn from
         "a2c_breakout.png": ([history], lambda: breakout_curve(read(history))),
-        "a2c_precision.png": (precisions, lambda: figures.precision({p.stem[9:]: read(p) for p in precisions})),
+        "a2c_precision.png": (
+            precisions,
+            lambda: figures.precision({p.stem[9:]: read(p) for p in precisions}),
+        ),
         "curves.png": ([curves, RESULTS], lambda: figures.learning_curves(read(curves), rows)),
         "per_ablation.png": ([ABLATION], lambda: figures.ablation(read(ABLATION))),
     }

@@ -62,9 +62,15 @@ def train(name, seed):
     """Trains one of them; returns (agent, result)."""
     torch.set_num_threads(1)
     algorithm, num_envs, steps, settings = ZOO[name]
-    env = make_vec_env("CartPole-v1", num_envs, seed=seed, env_kwargs={"max_episode_steps": MAX_STEPS})
+    env = make_vec_env(
+        "CartPole-v1", num_envs, seed=seed, env_kwargs={"max_episode_steps": MAX_STEPS}
+    )
     model, criterion = algorithm("MlpPolicy", env, seed=seed, device="cpu", **settings), Criterion()
     start = time.perf_counter()
     model.learn(steps, callback=criterion)
     seconds = time.perf_counter() - start
-    return Greedy(model), {"solved": criterion.solved, "train_seconds": seconds, "curve": criterion.curve}
+    return Greedy(model), {
+        "solved": criterion.solved,
+        "train_seconds": seconds,
+        "curve": criterion.curve,
+    }

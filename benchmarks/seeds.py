@@ -50,14 +50,19 @@ def train(kind, name, seed):
     """Trains one program; returns (agent, {solved, train_seconds, curve: (steps, environment steps) an episode})."""
     if kind == "cartpole":
         return train_script(name, seed)
-    return importlib.import_module({"port": "article_port", "sb3": "sb3_port"}[kind]).train(name, seed)
+    return importlib.import_module({"port": "article_port", "sb3": "sb3_port"}[kind]).train(
+        name, seed
+    )
 
 
 def line(program, seed, agent, result):
     """A line of the CSV, with the greedy evaluation: the same 100 episodes that the script's own main() plays."""
     import dqn_cartpole
 
-    steps, curve = dqn_cartpole.evaluate(agent, dqn_cartpole.Config(), seed=2**32 + seed), result["curve"]
+    steps, curve = (
+        dqn_cartpole.evaluate(agent, dqn_cartpole.Config(), seed=2**32 + seed),
+        result["curve"],
+    )
     counts = (int(result["solved"]), len(curve), curve[-1][1], result.get("checks", 0))
     values = (program, seed, *counts, round(result["train_seconds"], 3), steps.mean(), steps.min())
     return dict(zip(FIELDS, values, strict=True))
@@ -103,11 +108,21 @@ def run(tasks, work, jobs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=100, help="seeds 0, 1, ... of the scripts (default: 100)")
-    parser.add_argument("--port-seeds", type=int, default=50, help="and of the articles' ports (default: 50)")
-    parser.add_argument("--sb3-seeds", type=int, default=20, help="and of stable-baselines3 (default: 20)")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes, one a core (default: 2)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=100, help="seeds 0, 1, ... of the scripts (default: 100)"
+    )
+    parser.add_argument(
+        "--port-seeds", type=int, default=50, help="and of the articles' ports (default: 50)"
+    )
+    parser.add_argument(
+        "--sb3-seeds", type=int, default=20, help="and of stable-baselines3 (default: 20)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="worker processes, one a core (default: 2)"
+    )
     options = parser.parse_args()
     counts = {"cartpole": options.seeds, "port": options.port_seeds, "sb3": options.sb3_seeds}
     done = {(row["program"], row["seed"]) for row in read()}

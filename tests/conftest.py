@@ -31,15 +31,15 @@ def script(request):
 
 @pytest.fixture
 def start(tmp_path):
-    """start(name, *arguments): a script as a process in an empty folder, every warning an error, no display."""
+    """start(name, *arguments): a script as a process in an empty folder, warnings are errors."""
     running = []
 
     def start(name, *arguments):
         command = [sys.executable, "-u", "-W", "error", ROOT / f"{name}.py", *map(str, arguments)]
-        environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "SDL_VIDEODRIVER")}
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        hidden = ("DISPLAY", "SDL_VIDEODRIVER", "MPLBACKEND")
+        environment = {k: v for k, v in os.environ.items() if k not in hidden}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
         running.append(process)
         return process
 

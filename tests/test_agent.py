@@ -1,5 +1,8 @@
 """Targets, updates, networks and the training loop against short independent versions."""
 
+import copy
+import json
+import pickle
 import types
 
 import gymnasium as gym
@@ -35,9 +38,12 @@ def test_td_target_is_the_equation(script):
     agent = random_memory(script, script.Config(gamma=0.9))
     batch = agent.memory.sample(50)
     with torch.no_grad():
-        q, target = agent.q_network(batch.next_state).numpy(), agent.target_network(batch.next_state).numpy()
+        q = agent.q_network(batch.next_state).numpy()
+        target = agent.target_network(batch.next_state).numpy()
     chosen = target.argmax(1) if script is dqn else q.argmax(1)
-    expected = batch.reward.numpy() + 0.9 * (1 - batch.terminated.numpy()) * target[np.arange(50), chosen]
+    expected = (
+        batch.reward.numpy() + 0.9 * (1 - batch.terminated.numpy()) * target[np.arange(50), chosen]
+    )
     result = agent.td_target(batch)
     assert result.shape == (50,) and not result.requires_grad
     np.testing.assert_allclose(result, expected, rtol=1e-6)
@@ -51,7 +57,7 @@ def test_learn_is_one_adam_step_on_the_weighted_huber_loss(script):
     batch = agent.memory.sample(32)
     torch.set_rng_state(random_state)  # learn() draws the same batch
     before = [p.detach().clone() for p in agent.q_network.parameters()]
-    target_before = [p.detach().clone() for p in agent.target_network.parameters()]
+    old_target = [p.detach().clone() for p in agent.target_network.parameters()]
     q = agent.q_network(batch.state)[torch.arange(32), batch.action[:, 0]]
     error = q - agent.td_target(batch)
     huber = torch.where(error.abs() < 1, error**2 / 2, error.abs() - 0.5)
@@ -61,22 +67,13 @@ def test_learn_is_one_adam_step_on_the_weighted_huber_loss(script):
     for old, new, gradient in zip(before, agent.q_network.parameters(), gradients, strict=True):
         expected = old - 0.01 * gradient / (gradient.abs() + 1e-8)  # Adam's first step
         torch.testing.assert_close(new.detach(), expected, rtol=1e-3, atol=1e-5)
-    assert all(map(torch.equal, target_before, agent.target_network.parameters()))
+    networks = (agent.target_network.parameters(), agent.q_network.parameters())
+    for old, target, q in zip(old_target, *networks, strict=True):
+        torch.testing.assert_close(target, 0.95 * old + 0.05 * q)
     if script is per:
-        leaves = agent.memory.tree.sums[agent.memory.tree.first_leaf :]
-        priority = (error.detach().abs().numpy().astype(float) + config.priority_epsilon) ** config.alpha
-        np.testing.assert_allclose(leaves[batch.index], priority, rtol=1e-3)
-
-
-def test_sync_blends(script):
-    agent = random_memory(script, script.Config(tau=0.25))
-    expected = [
-        0.75 * t + 0.25 * q
-        for t, q in zip(agent.target_network.parameters(), agent.q_network.parameters(), strict=True)
-    ]
-    agent.sync()
-    for new, blend in zip(agent.target_network.parameters(), expected, strict=True):
-        torch.testing.assert_close(new, blend)
+        td_error = error.detach().abs().numpy().astype(float)
+        priority = (td_error + config.priority_epsilon) ** config.alpha
+        np.testing.assert_allclose(agent.memory.tree[batch.index], priority, rtol=1e-3)
 
 
 def test_act_is_greedy_and_epsilon_is_its_probability(script):
@@ -84,6 +81,9 @@ def test_act_is_greedy_and_epsilon_is_its_probability(script):
     states = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     greedy = agent.q_network(torch.from_numpy(states)).argmax(1).numpy()
     assert np.array_equal(agent.act(states), greedy)
+    before = agent.rng.bit_generator.state
+    agent.act(states)
+    assert agent.rng.bit_generator.state == before  # a greedy action draws no random number
     state = states[0]
     random_share = np.mean([agent.act(state, epsilon=0.4) != greedy[0] for _ in range(4000)])
     assert abs(random_share - 0.2) < 0.03  # half of the random actions are the greedy one by chance
@@ -93,12 +93,14 @@ def test_dueling_advantage_has_mean_zero_and_value_is_the_mean():
     torch.manual_seed(0)
     network = dueling.QNetwork(4, 16, 5)
     states = torch.randn(7, 4)
-    hidden = network.hidden(states)
+    hidden = network.hidden2(network.hidden1(states).relu()).relu()
     q = network(states)
     assert q.shape == (7, 5)
     torch.testing.assert_close(q.mean(1, keepdim=True), network.value(hidden))
     advantage = network.advantage(hidden)
-    torch.testing.assert_close(q - q.mean(1, keepdim=True), advantage - advantage.mean(1, keepdim=True))
+    torch.testing.assert_close(
+        q - q.mean(1, keepdim=True), advantage - advantage.mean(1, keepdim=True)
+    )
     with torch.no_grad():
         network.advantage.bias += 10  # what is added to every advantage is not seen in Q
     torch.testing.assert_close(network(states), q)
@@ -129,36 +131,47 @@ class Scripted(gym.Env):
 def test_training_stores_falls_as_ends_and_the_limit_not(script, monkeypatch):
     monkeypatch.setattr(script.gym, "make", lambda *_, **__: Scripted())
     agent, history = script.train(script.Config(episodes=4, batch_size=64))
-    memory, n = agent.memory, len(agent.memory)
-    assert [row.steps for row in history] == [3, 4, 3, 4] and n == 14 == history[-1].env_steps
-    assert memory.terminated[:n].nonzero()[0].tolist() == [2, 9]
-    assert memory.reward[:n].nonzero()[0].tolist() == [2, 9]
+    assert [row.steps for row in history] == [3, 4, 3, 4] and history[-1].env_steps == 14
+    state, _, reward, next_state, terminated = (column[:14] for column in agent.memory.columns)
+    assert terminated.nonzero()[0].tolist() == reward.nonzero()[0].tolist() == [2, 9]
     # every next state is the one that followed, never the first of the next episode
-    assert np.array_equal(memory.next_state[:n, 0], memory.state[:n, 0])
-    assert np.array_equal(memory.next_state[:n, 1], memory.state[:n, 1] + 1)
+    assert np.array_equal(next_state[:, 0], state[:, 0])
+    assert np.array_equal(next_state[:, 1], state[:, 1] + 1)
 
 
 def test_only_a_fall_pays_and_ends(script, monkeypatch):
-    """On the real CartPole: two episodes of pushing left, which fall, then two that balance up to the limit."""
+    """On the real CartPole: two episodes of pushing left, which fall, then two up to the limit."""
+    pushes = iter([True] * 2 + [False] * 2)
 
     def act(self, state, epsilon=0.0):
-        return int(epsilon < 0.2 and state[2] + 0.3 * state[3] > 0)
+        return int(not self.left and state[2] + 0.3 * state[3] > 0)
 
+    monkeypatch.setattr(script.Agent, "left", False, raising=False)
     monkeypatch.setattr(script.Agent, "act", act)
     monkeypatch.setattr(script.Agent, "learn", lambda self: 0.0)
-    monkeypatch.setattr(script, "evaluate", lambda *_, **__: np.zeros(100))
+    env = gym.make("CartPole-v1", max_episode_steps=50, sutton_barto_reward=True)
+    env.reset(seed=0)
+
+    class Told(gym.Wrapper):
+        def reset(self, **options):
+            script.Agent.left = next(pushes, False) if not options else False
+            return self.env.reset(**options)
+
+    monkeypatch.setattr(script.gym, "make", lambda *_, **__: Told(env))
     agent, history = script.train(script.Config(episodes=4, max_steps=50))
-    memory, n = agent.memory, len(agent.memory)
-    assert [row.steps for row in history[2:]] == [50, 50] and max(row.steps for row in history[:2]) < 12
-    assert memory.terminated[:n].nonzero()[0].tolist() == [history[0].env_steps - 1, history[1].env_steps - 1]
-    assert np.array_equal(memory.reward[:n], -memory.terminated[:n])
+    n, falls = history[-1].env_steps, [history[0].env_steps - 1, history[1].env_steps - 1]
+    assert [row.steps for row in history[2:]] == [50, 50]
+    assert max(row.steps for row in history[:2]) < 12
+    _, _, reward, _, terminated = (column[:n] for column in agent.memory.columns)
+    assert terminated.nonzero()[0].tolist() == falls and np.array_equal(reward, -terminated)
 
 
-def test_updates_come_when_the_settings_say(script, monkeypatch):
+def test_updates_come_at_every_step_once_a_batch_is_there(script, monkeypatch):
     calls = []
-    monkeypatch.setattr(script.Agent, "learn", lambda self: calls.append(len(self.memory)) or 0.0)
-    script.train(script.Config(episodes=4, batch_size=10, update_every=3))
-    assert calls == list(range(12, calls[-1] + 1, 3)) and len(calls) > 5
+    learn = lambda self: calls.append(len(self.memory)) or 0.0  # noqa: E731
+    monkeypatch.setattr(script.Agent, "learn", learn)
+    _, history = script.train(script.Config(episodes=4, batch_size=10))
+    assert calls == list(range(10, history[-1].env_steps + 1))
 
 
 def test_evaluation_counts_each_first_episode_once(script):
@@ -168,12 +181,14 @@ def test_evaluation_counts_each_first_episode_once(script):
     env.reset(seed=5)
     fell = np.array([env.step(np.zeros(100, int))[2] for _ in range(15)])  # (15, 100)
     assert np.array_equal(steps, fell.argmax(0) + 1) and steps.min() < steps.max() < 15
-    forever = types.SimpleNamespace(act=lambda state: (state[:, 2] + 0.3 * state[:, 3] > 0).astype(int))
+    forever = types.SimpleNamespace(
+        act=lambda state: (state[:, 2] + 0.3 * state[:, 3] > 0).astype(int)
+    )
     assert (script.evaluate(forever, script.Config(max_steps=50), seed=5) == 50).all()
 
 
 class Standing(Scripted):
-    """Episodes that reach the limit, but for those listed in `falls`."""
+    """Episodes that reach the limit, but for those listed in `falls`, counted from 0."""
 
     falls = ()
 
@@ -183,28 +198,24 @@ class Standing(Scripted):
         return self.observation(), -float(fell), fell, self.time == 4, {}
 
 
-def standing(script, monkeypatch, falls, checks, **config):
-    """Trains on Standing with the greedy check's answers given; returns the history, and the episodes that learned."""
+@pytest.mark.parametrize("falls, episodes", [((), 3), ((0, 2, 3), 7), ((2,), 6), ((0, 4), 4)])
+def test_full_episodes_in_a_row_solve_and_pause(script, falls, episodes, monkeypatch):
+    """Three in a row solve; from the first full one to the next fall nothing is learned or explored."""
+    explored, learned = [], []
     monkeypatch.setattr(Standing, "falls", falls)
     monkeypatch.setattr(script.gym, "make", lambda *_, **__: Standing())
-    answers = iter(checks)
-    monkeypatch.setattr(script, "evaluate", lambda *_, **__: np.array([4, next(answers), 4]))
-    monkeypatch.setattr(script.Agent, "learn", lambda self: 1.0)
-    _, history = script.train(script.Config(max_steps=4, batch_size=1, **config))
-    assert next(answers, None) is None
-    return history, [row.episode for row in history if not np.isnan(row.loss)]
-
-
-def test_solved_needs_ten_in_a_row_and_the_greedy_check(script, monkeypatch):
-    history, learned = standing(script, monkeypatch, falls=[], checks=[3] * 11 + [4])
-    assert [row.solved for row in history] == [False] * 11 + [True] and learned == list(range(1, 13))
-
-
-def test_learning_rests_from_the_check_to_the_next_fall(script, monkeypatch):
-    history, learned = standing(script, monkeypatch, falls=[5], checks=[3, 4, 3, 4])  # episode 5 is the sixth
-    assert [row.steps for row in history] == [4] * 5 + [2] + [4] * 10
-    assert learned == [1, 2, 7, 8] and [row.solved for row in history] == [False] * 15 + [True]
-    assert [row.checks for row in history] == [1, 2, 2, 2, 2, 2, 3] + [4] * 9
+    monkeypatch.setattr(script.Agent, "act", lambda _, __, epsilon: explored.append(epsilon) or 0)
+    monkeypatch.setattr(script.Agent, "learn", lambda _: learned.append(1) or 1.0)
+    config = script.Config(max_steps=4, batch_size=1, solved_after=3, epsilon=0.2)
+    _, history = script.train(config)
+    expected, row = [], 0
+    for episode in range(episodes):
+        expected.append(row)  # full episodes before this one
+        row = 0 if episode in falls else row + 1
+    assert [r.full_in_a_row for r in history] == [*expected[1:], 3] and len(history) == episodes
+    pauses = np.repeat([n > 0 for n in expected], [r.steps for r in history])
+    assert explored == np.where(pauses, 0.0, 0.2).tolist() and len(learned) == (~pauses).sum()
+    assert [np.isnan(r.loss) for r in history] == [n > 0 for n in expected]
 
 
 def test_the_seed_decides_everything(script):
@@ -216,10 +227,30 @@ def test_the_seed_decides_everything(script):
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_stop_ends_training_at_the_next_step(script):
-    calls = iter([False] * 4 + [True] * 2)
-    agent, history = script.train(script.Config(), stop=lambda: next(calls))
-    assert (len(agent.memory), history) == (5, [])
+class Interrupted(Standing):
+    """Raises what Ctrl-C raises, in the second step of the episode `at`."""
+
+    falls, at = (0,), 1
+
+    def step(self, action):
+        if self.episode == self.at and self.time == 1:
+            raise KeyboardInterrupt
+        return super().step(action)
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_what_train_returns_can_be_used_freely(script, at, monkeypatch):
+    """After Ctrl-C too: copied, pickled, written as JSON; and torch has its threads again."""
+    monkeypatch.setattr(Interrupted, "at", at)
+    monkeypatch.setattr(script.gym, "make", lambda *_, **__: Interrupted())
+    torch.set_num_threads(2)
+    agent, history = script.train(script.Config(batch_size=1))
+    assert torch.get_num_threads() == 2 and len(history) == at
+    torch.set_num_threads(1)
+    for twin in (copy.deepcopy(agent), pickle.loads(pickle.dumps(agent))):
+        assert len(twin.memory) == len(agent.memory) > 0
+    for row in history:
+        assert json.loads(json.dumps(row._asdict()))["episode"] == row.episode
 
 
 @pytest.mark.parametrize("network", [dqn.QNetwork, dueling.QNetwork])
@@ -227,7 +258,7 @@ def test_stop_ends_training_at_the_next_step(script):
 def test_networks_are_drop_in(agent, network, monkeypatch):
     monkeypatch.setattr(agent, "QNetwork", network)
     trained, history = agent.train(agent.Config())
-    assert type(trained.q_network) is network and history[-1].solved
+    assert type(trained.q_network) is network and history[-1].full_in_a_row == 20
 
 
 @pytest.mark.parametrize("memory", [dqn, per])
@@ -236,4 +267,5 @@ def test_memories_are_drop_in(agent, memory, monkeypatch):
     """Any memory works in an agent without weights; PER's own agent needs the weights that only its memory gives."""
     monkeypatch.setattr(agent, "ReplayMemory", memory.ReplayMemory)
     trained, history = agent.train(memory.Config())
-    assert type(trained.memory) is memory.ReplayMemory and history[-1].solved
+    assert type(trained.memory) is memory.ReplayMemory
+    assert history[-1].full_in_a_row == 20

@@ -8,16 +8,17 @@ import tokenize
 import pytest
 from conftest import ROOT
 
+NAME, MEMORY = "SCRIPT, NOTEBOOK", ("Batch", "SumTree", "ReplayMemory")
 # from, to, lines added plus removed at most, where they may be
 NEIGHBOURS = [
-    ("dqn_cartpole", "ddqn_cartpole", 6, {"SCRIPT", "Agent.td_target"}),
-    ("ddqn_cartpole", "dueling_cartpole", 16, {"SCRIPT", "QNetwork"}),
-    ("ddqn_cartpole", "per_cartpole", 90, {"SCRIPT", "Config", "Batch", "SumTree", "ReplayMemory", "Agent.learn"}),
+    ("dqn_cartpole", "ddqn_cartpole", 6, {NAME, "Agent.td_target"}),
+    ("ddqn_cartpole", "dueling_cartpole", 16, {NAME, "QNetwork"}),
+    ("ddqn_cartpole", "per_cartpole", 90, {NAME, "Config", *MEMORY, "Agent.learn"}),
 ]
 
 
 def code(name, comments=False):
-    """The lines of a script without blanks, docstrings and comments, or with them: a list of (line, where it is)."""
+    """The lines of a script without docstrings and comments, or with: [(line, where it is)]."""
     text = (ROOT / f"{name}.py").read_text()
     lines, place, docstrings = text.splitlines(), {}, set()
 
@@ -26,7 +27,9 @@ def code(name, comments=False):
             if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
                 docstrings.update(range(child.lineno, child.end_lineno + 1))
             named = isinstance(child, ast.ClassDef | ast.FunctionDef)
-            name = child.name if named else child.targets[0].id if isinstance(child, ast.Assign) and not path else None
+            name = child.name if named else None
+            if isinstance(child, ast.Assign) and not path:
+                name = ast.unparse(child.targets[0]).strip("()")
             inner = [*path, name] if name else path
             first = min([child.lineno, *(d.lineno for d in getattr(child, "decorator_list", []))])
             place.update(dict.fromkeys(range(first, child.end_lineno + 1), ".".join(inner)))
@@ -42,12 +45,17 @@ def code(name, comments=False):
             if token.type == tokenize.COMMENT:
                 row, column = token.start
                 lines[row - 1] = lines[row - 1][:column].rstrip()
-    return [(line, place.get(i, "")) for i, line in enumerate(lines, 1) if i not in docstrings and line.strip()]
+    return [
+        (line, place.get(i, ""))
+        for i, line in enumerate(lines, 1)
+        if i not in docstrings and line.strip()
+    ]
 
 
 def difference(old, new):
-    """The places of all lines of `old` that are not in `new` and of all lines of `new` that are not in `old`."""
-    matcher = difflib.SequenceMatcher(None, [line for line, _ in old], [line for line, _ in new], autojunk=False)
+    """The places of all lines that are only in `old` or only in `new`."""
+    lines = ([line for line, _ in side] for side in (old, new))
+    matcher = difflib.SequenceMatcher(None, *lines, autojunk=False)
     changes = [block for block in matcher.get_opcodes() if block[0] != "equal"]
     return [p for _, a, b, c, d in changes for _, p in old[a:b] + new[c:d]]
 
@@ -65,7 +73,7 @@ def test_a_difference_elsewhere_is_found():
     old, new = code("dqn_cartpole"), code("ddqn_cartpole")
     i = next(i for i, (line, _) in enumerate(new) if "lerp_" in line)
     new[i] = (new[i][0] + " ", new[i][1])
-    assert "Agent.sync" in difference(old, new)
+    assert "Agent.update_target" in difference(old, new)
 
 
 @pytest.mark.parametrize("name", [new for _, new, *_ in NEIGHBOURS])
@@ -78,11 +86,18 @@ def test_headers_and_sections_are_the_same(name):
 
 
 # from, to, the functions of both that differ
-A2C = {"Agent.__init__", "Agent.act", "Agent.learn", "train", "main"}
-PICTURES = {"RolloutStorage.take", "ActorCritic.__init__", "ActorCritic.forward", "Agent.sample", "learning_curve"}
 SHARED = [
-    ("dqn_cartpole", "a2c_cartpole", A2C | {"Config.__post_init__"}),
-    ("a2c_cartpole", "a2c_breakout", A2C | PICTURES | {"animation", "parse"}),
+    (
+        "dqn_cartpole",
+        "a2c_cartpole",
+        {"Agent.__init__", "Agent.act", "Agent.learn", "train", "pictures", "main"},
+    ),
+    (
+        "a2c_cartpole",
+        "a2c_breakout",
+        {"ActorCritic.__init__", "ActorCritic.forward", "Agent.__init__", "Agent.act"}
+        | {"Agent.sample", "Agent.learn", "train", "parse", "main"},
+    ),
 ]
 
 
@@ -103,4 +118,5 @@ def functions(name):
 def test_what_two_scripts_share_is_the_same_to_the_letter(old, new, different):
     old, new = functions(old), functions(new)
     common = old.keys() & new.keys()
-    assert {name for name in common if old[name] != new[name]} == different and len(common - different) >= 9
+    assert {name for name in common if old[name] != new[name]} == different
+    assert len(common - different) >= 6

@@ -16,12 +16,14 @@ NAMES = Q_NAMES
 def fill(memory, count):
     """Pushes `count` transitions whose every number tells which one it is."""
     for i in range(count):
-        memory.push(np.full(4, i, np.float32), i % 2, -i, np.full(4, i + 0.5, np.float32), i % 3 == 0)
+        memory.push(
+            np.full(4, i, np.float32), i % 2, -i, np.full(4, i + 0.5, np.float32), i % 3 == 0
+        )
 
 
 @pytest.mark.parametrize("count", [5, 8, 21])
 def test_memory_keeps_the_last_transitions_whole(script, count):
-    memory = script.ReplayMemory(script.Config(memory_size=8, batch_size=1), 4)
+    memory = script.ReplayMemory(script.Config(memory_size=8), 4)
     fill(memory, count)
     torch.manual_seed(0)
     batch = memory.sample(200)
@@ -53,36 +55,40 @@ def test_sum_tree_against_brute_force(data, capacity):
     filled = data.draw(st.integers(1, capacity))
     for leaf in range(filled):
         leaves[leaf] = data.draw(priority)
-        tree.update(leaf, leaves[leaf])
-    for _ in range(data.draw(st.integers(0, 6))):  # as replay does: many at once, some of them twice
+        tree[leaf] = leaves[leaf]
+    for _ in range(
+        data.draw(st.integers(0, 6))
+    ):  # as replay does: many at once, some of them twice
         batch = np.array(data.draw(st.lists(st.integers(0, filled - 1), min_size=1, max_size=8)))
         leaves[batch] = [data.draw(priority) for _ in batch]
-        tree.update(batch, leaves[batch])
+        tree[batch] = leaves[batch]
     first = tree.first_leaf
-    assert np.array_equal(tree.sums[first : first + capacity], leaves)
-    assert np.array_equal(tree.sums[1:first], tree.sums[2::2] + tree.sums[3::2])
-    assert np.isclose(tree.sums[1], leaves.sum(), rtol=1e-12)
+    assert np.array_equal(tree[np.arange(capacity)], leaves)
+    assert np.array_equal(tree.nodes[1:first], tree.nodes[2::2] + tree.nodes[3::2])
+    assert np.isclose(tree.total, leaves.sum(), rtol=1e-12)
     shares = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-    values = np.array(shares) * tree.sums[1]
+    values = np.array(shares) * tree.total
     found = np.minimum(tree.find(values), filled - 1)
     ends, slack = np.cumsum(leaves), 1e-9 * leaves.sum()
-    assert (values <= ends[found] + slack).all() and (values >= ends[found] - leaves[found] - slack).all()
+    assert (values <= ends[found] + slack).all() and (
+        values >= ends[found] - leaves[found] - slack
+    ).all()
 
 
 def test_sum_tree_does_not_drift():
     tree, rng = per.SumTree(1000), np.random.default_rng(0)
-    tree.update(np.arange(1000), rng.random(1000) * 1e6)
+    tree[np.arange(1000)] = rng.random(1000) * 1e6
     for _ in range(20_000):
-        tree.update(int(rng.integers(1000)), rng.random() * 10.0 ** rng.integers(-6, 6))
-    leaves = tree.sums[tree.first_leaf : tree.first_leaf + 1000]
-    assert abs(tree.sums[1] - leaves.sum()) <= 1e-12 * leaves.sum()
+        tree[int(rng.integers(1000))] = rng.random() * 10.0 ** rng.integers(-6, 6)
+    leaves = tree[np.arange(1000)]
+    assert abs(tree.total - leaves.sum()) <= 1e-12 * leaves.sum()
 
 
 def prioritized(priorities, **config):
     """A memory that holds one transition a priority."""
     memory = per.ReplayMemory(per.Config(memory_size=64, **config), 4)
     fill(memory, len(priorities))
-    memory.tree.update(np.arange(len(priorities)), np.array(priorities, float))
+    memory.tree[np.arange(len(priorities))] = np.array(priorities, float)
     return memory
 
 
@@ -91,7 +97,9 @@ def test_frequencies_are_in_proportion_to_the_priorities():
     memory = prioritized(priorities)
     torch.manual_seed(0)
     # one draw a batch: draws that are stratified together would fit better than independent ones may
-    counts = np.bincount(np.concatenate([memory.sample(1).index for _ in range(20_000)]), minlength=37)
+    counts = np.bincount(
+        np.concatenate([memory.sample(1).index for _ in range(20_000)]), minlength=37
+    )
     expected = 20_000 * priorities / priorities.sum()
     assert 1e-4 < stats.chisquare(counts, expected).pvalue < 1 - 1e-4
 
@@ -110,7 +118,7 @@ def test_never_draws_an_empty_place(monkeypatch):
     assert memory.sample(50_000).index.max() <= 2
     # the worst that rounding can do: a draw of the whole sum
     monkeypatch.setattr(torch, "rand", lambda size, dtype: torch.ones(size, dtype=dtype))
-    assert memory.tree.find(memory.tree.sums[1:2]).item() > 2
+    assert memory.tree.find(memory.tree.nodes[1:2]).item() > 2
     assert memory.sample(10).index.max() == 2
 
 
@@ -120,7 +128,7 @@ def test_importance_weights_are_the_formula(pushed, beta):
     fill(memory, pushed)
     n = min(pushed, 64)
     p = np.arange(n) % 7 + 1.0
-    memory.tree.update(np.arange(n), p)
+    memory.tree[np.arange(n)] = p
     torch.manual_seed(0)
     batch = memory.sample(32)
     weight = (n * p[batch.index] / p.sum()) ** -beta
@@ -129,30 +137,27 @@ def test_importance_weights_are_the_formula(pushed, beta):
 
 
 def test_new_transitions_enter_at_the_largest_priority_so_far():
-    memory = per.ReplayMemory(per.Config(alpha=0.6, priority_epsilon=0.01, batch_size=1, memory_size=8), 4)
-    leaf = memory.tree.first_leaf
+    config = per.Config(alpha=0.6, priority_epsilon=0.01, memory_size=8)
+    memory = per.ReplayMemory(config, 4)
     fill(memory, 2)
-    assert memory.tree.sums[leaf : leaf + 3].tolist() == [1, 1, 0]
+    assert memory.tree[np.arange(3)].tolist() == [1, 1, 0]
     memory.update(np.array([0, 1]), np.array([-3.0, 0.5]))
-    np.testing.assert_allclose(memory.tree.sums[leaf : leaf + 2], [3.01**0.6, 0.51**0.6])
+    np.testing.assert_allclose(memory.tree[np.arange(2)], [3.01**0.6, 0.51**0.6])
     memory.update(np.array([0]), np.array([0.0]))
     fill(memory, 1)
-    np.testing.assert_allclose(memory.tree.sums[leaf : leaf + 3], [0.01**0.6, 0.51**0.6, 3.01**0.6])
+    np.testing.assert_allclose(memory.tree[np.arange(3)], [0.01**0.6, 0.51**0.6, 3.01**0.6])
 
 
 def test_alpha_0_is_uniform():
     memory = prioritized(np.ones(10), alpha=0.0)
     memory.update(np.arange(10), np.linspace(0, 5, 10))
-    leaf = memory.tree.first_leaf
-    assert memory.tree.sums[leaf : leaf + 10].tolist() == [1] * 10
+    assert memory.tree[np.arange(10)].tolist() == [1] * 10
     assert memory.sample(32).weight.tolist() == [1] * 32
 
 
-def test_uniform_steps_start_with_uniform_replay():
-    memory = prioritized([1.0] + [1e-9] * 19, uniform_steps=21)
-    torch.manual_seed(0)
-    batch = memory.sample(20_000)
-    assert stats.chisquare(np.bincount(batch.index, minlength=20)).pvalue > 1e-4
-    assert (batch.weight == 1).all()
-    memory.pushed = 21
-    assert (memory.sample(1000).index == 0).all()
+def test_uniform_steps_keep_all_priorities_equal():
+    memory = prioritized(np.ones(20), uniform_steps=21)
+    for pushed, equal in ((20, True), (21, False)):
+        memory.pushed = pushed
+        memory.update(np.arange(20), np.linspace(1, 5, 20))
+        assert (memory.tree[np.arange(20)] == 1).all() == equal

@@ -3,9 +3,9 @@
 import re
 import subprocess
 import sys
-import tomllib
 
 import pytest
+import tomllib
 from conftest import ALL_NAMES, ROOT
 
 import dqn_cartpole
@@ -22,11 +22,17 @@ def test_figures_are_those_of_the_results():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("page, least", [("README.md", 8), ("docs/README.ja.md", 8)])
+@pytest.mark.parametrize(
+    "page, least",
+    [("README.md", 8), ("docs/README.ja.md", 8), ("docs/results.md", 4), ("docs/comparison.md", 2)],
+)
 def test_links_lead_somewhere(page, least):
-    links = re.findall(r"\]\(([^)#]+)(?:#\w+)?\)", (ROOT / page).read_text())
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", (ROOT / page).read_text())
     links = [link for link in links if "://" not in link]
-    assert len(links) >= least and [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+    assert (
+        len(links) >= least
+        and [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+    )
 
 
 def test_ci_runs_the_readme_command():
@@ -37,10 +43,12 @@ def test_ci_runs_the_readme_command():
 
 def test_names_in_the_readme_exist():
     text = "".join((ROOT / f"{name}.py").read_text() for name in ALL_NAMES)
-    names = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", README.split("| articles | here |")[0])
-    table = re.findall(r"^\|.*\|(.*)\|$", README.split("| articles | here |")[1].split("##")[0], re.M)
+    names = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", README.split("| the book | here |")[0])
+    table = re.findall(
+        r"^\|.*\|(.*)\|$", README.split("| the book | here |")[1].split("##")[0], re.M
+    )
     names += re.findall(r"`(\w+)(?:\.(\w+))?`", " ".join(table).replace("`per_cartpole.py`", ""))
-    names += re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", JAPANESE.split("| 記事のクラスや関数 |")[0])
+    names += re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", JAPANESE.split("| 本のクラスや関数 |")[0])
     assert len(names) > 10
     for owner, method in names:
         assert re.search(rf"^(class|def) {owner}\b|import {owner}\b", text, re.M), owner
@@ -50,7 +58,11 @@ def test_names_in_the_readme_exist():
 def test_flags_in_the_readme_exist():
     sources = [*(ROOT / f"{name}.py" for name in ALL_NAMES), *(ROOT / "benchmarks").glob("*.py")]
     text = "".join(path.read_text() for path in sources)
-    flags = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", README)) - {"help", "nproc-per-node"}
+    flags = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", README)) - {
+        "help",
+        "nproc-per-node",
+        "torch-backend",
+    }
     assert flags >= {"seed", "alpha", "max-steps", "resume", "games"}
     for flag in flags:
         assert f"\n    {flag.replace('-', '_')}: " in text or f'"--{flag}"' in text, flag
@@ -61,12 +73,16 @@ def test_the_japanese_readme_has_the_same_numbers():
     words = {word: i for i, word in enumerate(small, 1)}
 
     def numbers(text):
-        text = re.sub(rf"\b({'|'.join(words)})\b", lambda word: str(words[word[0].lower()]), text, flags=re.I)
+        text = re.sub(
+            rf"\b({'|'.join(words)})\b", lambda word: str(words[word[0].lower()]), text, flags=re.I
+        )
         return re.findall(r"\d+(?:[.,]\d+)*", text.replace("1000万", "10"))
 
     assert set(numbers(JAPANESE)) - set(numbers(README)) == set()
-    for block in ("seeds", "ratios", "agent", "speed"):
-        ours, theirs = (text.split(f"<!-- {block} -->")[1].split("<!-- end")[0] for text in (README, JAPANESE))
+    for block in ("seeds", "agent"):
+        ours, theirs = (
+            text.split(f"<!-- {block} -->")[1].split("<!-- end")[0] for text in (README, JAPANESE)
+        )
         assert numbers(ours) == numbers(theirs) and len(numbers(ours)) > 5
 
 
@@ -86,24 +102,41 @@ def test_python_in_the_readme_runs(monkeypatch, tmp_path):
     swap, load = re.findall(r"```python\n(.*?)```", README, re.S)
     names = {}
     exec(swap, names)
-    assert names["history"][-1].solved and type(names["agent"].q_network) is dueling_cartpole.QNetwork
+    assert (
+        names["history"][-1].full_in_a_row == 20
+        and type(names["agent"].q_network) is dueling_cartpole.QNetwork
+    )
     exec(load, names)
     assert type(names["network"]) is dqn_cartpole.QNetwork
 
 
+OLDEST = {
+    "gymnasium": "1.0",
+    "numpy": "1.26",
+    "torch": "2.4",
+    "matplotlib": "3.8",
+    "ale-py": "0.11.2",
+}
+
+
 @pytest.mark.parametrize("name", ALL_NAMES)
-def test_inline_metadata_is_the_requirements(name):
+def test_inline_metadata_states_the_range(name):
+    """As ranges, for every package of the tested set that the script needs; and Python's."""
     text = (ROOT / f"{name}.py").read_text()
     header = re.match(r"# /// script\n((?:# .*\n)+)# ///\n", text)[1]
-    requirements = set((ROOT / "requirements.txt").read_text().split())
-    if name != "a2c_breakout":
-        requirements = {line for line in requirements if not line.startswith(("ale-py", "tqdm"))}
     metadata = tomllib.loads(re.sub(r"^# ", "", header, flags=re.M))
-    assert metadata["requires-python"] == ">=3.11"
-    assert sorted(metadata["dependencies"]) == sorted(requirements)
+    assert metadata["requires-python"] == ">=3.10"
+    found = [re.split(r"\[.*\]|>=|$", line)[0] for line in metadata["dependencies"]]
+    assert len(found) == (6 if name == "a2c_breakout" else 4) or name == "a2c_breakout"
+    for line, package in zip(metadata["dependencies"], found, strict=True):
+        assert line.endswith(f">={OLDEST[package]}" if package in OLDEST else package)
+        assert f"\n{package}" in f"\n{(ROOT / 'requirements.txt').read_text()}"
+        assert package not in OLDEST or (f"| {package} |" in README and OLDEST[package] in README)
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
 def test_ruff_is_clean(command):
-    done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
