@@ -27,9 +27,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 RESULTS = Path(__file__).parent / "results" / "breakout_speed.json"
 WARM_UP = 2000
-ENVIRONMENT = dict(
-    os.environ
-)  # as it is before the script is imported, which tells OpenMP something
+SPIN = {"GOMP_SPINCOUNT": "40000"}  # what the script tells OpenMP when it is run
 
 
 def ours(num_envs, bfloat16, steps):
@@ -38,9 +36,9 @@ def ours(num_envs, bfloat16, steps):
 
     marks, learn = [], script.Agent.learn
 
-    def timed(self, next_state):
+    def timed(self, rollout, next_state):
         marks.append((self.env_steps, time.perf_counter()))
-        return learn(self, next_state)
+        return learn(self, rollout, next_state)
 
     script.Agent.learn = timed
     script.train(script.Config(steps=WARM_UP + steps, num_envs=num_envs, bfloat16=bfloat16))
@@ -76,15 +74,15 @@ def network(num_envs, bfloat16, steps):
     import a2c_breakout as script
 
     config = script.Config(num_envs=num_envs, bfloat16=bfloat16)
-    agent, rng = script.Agent(config, 4, script.best_device()), np.random.default_rng(0)
+    agent, storage, rng = script.Agent(config), script.RolloutStorage(), np.random.default_rng(0)
     torch.manual_seed(0)
     states = rng.integers(256, size=(6, num_envs, 4, 84, 84), dtype=np.uint8)
     no, reward = np.zeros(num_envs, bool), rng.random(num_envs, dtype=np.float32)
 
     def update():
         for state in states[:-1]:
-            agent.storage.insert(*agent.sample(state), reward, no, no, ~no)
-        agent.learn(states[-1])
+            storage.insert(*agent.sample(state)[1:], reward, no, no, ~no)
+        agent.learn(storage.take(), states[-1])
 
     for _ in range(WARM_UP // num_envs // 5):
         update()
@@ -175,7 +173,7 @@ def main():
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env=ENVIRONMENT,
+                env=os.environ | (SPIN if call[0] == "ours" else {}),
             )
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)

@@ -2,17 +2,15 @@
 
     python benchmarks/costs.py
 
-- learning: steps a second while every update is made (no rest, no check), scripts and ports in turn; of the ports the
-  first 60 episodes, in which PER replays uniformly for 30, as the article does
+- learning: steps a second while every update is made (no pause), scripts and ports in turn; of the
+  ports the first 60 episodes, in which PER replays uniformly for 30, as the book does
 - per_step: time of a step of per_cartpole.py relative to one of ddqn_cartpole.py, while learning, in turn
 - sum_tree: microseconds a step for the tree of per_cartpole.py (the push, and its share of a draw and an update)
 - busy: steps a second beside a process that keeps one core busy, relative to alone, with one thread and with two
 - command: seconds of the whole command, `python SCRIPT --seed N`, start to files
 """
 
-import contextlib
 import importlib
-import io
 import json
 import statistics
 import subprocess
@@ -22,24 +20,32 @@ import time
 from pathlib import Path
 
 import article_port
+import gymnasium as gym
 import numpy as np
 import torch
-from seeds import PORTS, RESULTS, SCRIPTS
+from seeds import FOLDER, PORTS, SCRIPTS
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4000
 
 
-def speed_of_script(name, seed):
-    """Steps a second over STEPS steps of training that never rests."""
+def speed_of_script(name, seed, threads=1):
+    """Steps a second of acting, stepping, storing and learning, as train() does it."""
     script = importlib.import_module(f"{name}_cartpole")
     config = script.Config(seed=seed)
-    type(config).stood = property(lambda self: np.inf)
-    count = iter(range(STEPS - 1))
-    with contextlib.redirect_stdout(io.StringIO()):
-        start = time.perf_counter()
-        script.train(config, stop=lambda: next(count, None) is None)
-        return STEPS / (time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, sutton_barto_reward=True)
+    state, _ = env.reset(seed=seed)
+    agent, start = script.Agent(config, 4, 2), time.perf_counter()
+    for step in range(1, STEPS + 1):
+        action = agent.act(state, config.epsilon)
+        next_state, reward, terminated, truncated, _ = env.step(action)
+        agent.memory.push(state, action, reward, next_state, terminated)
+        state = env.reset()[0] if terminated or truncated else next_state
+        if step >= config.batch_size:
+            agent.learn()
+    return STEPS / (time.perf_counter() - start)
 
 
 def speed_of_port(name, seed):
@@ -68,21 +74,17 @@ def per_step(rounds=15):
 def tree_cost(size, rounds=2000):
     """Microseconds a step with a full memory of this size."""
     per = importlib.import_module("per_cartpole")
-    config = per.Config(memory_size=size)
-    memory, rng = per.ReplayMemory(config, 4), np.random.default_rng(0)
+    config, rng = per.Config(memory_size=size), np.random.default_rng(0)
+    memory = per.ReplayMemory(config, 4)
     memory.pushed = size
-    memory.tree.update(np.arange(size), rng.random(size))
-    td_error, leaves = (
-        rng.random(config.batch_size),
-        rng.integers(size, size=rounds * config.update_every),
-    )
+    memory.tree[np.arange(size)] = rng.random(size)
+    td_error, leaves = rng.random(config.batch_size), rng.integers(size, size=rounds)
     values = rng.random((rounds, config.batch_size))
     start = time.perf_counter()
-    for i in range(rounds):
-        for leaf in leaves[i * config.update_every : (i + 1) * config.update_every]:
-            memory.tree.update(int(leaf), 1.0)
-        memory.update(memory.tree.find(values[i] * memory.tree.sums[1]), td_error)
-    return (time.perf_counter() - start) / rounds / config.update_every * 1e6
+    for leaf, value in zip(leaves.tolist(), values, strict=True):
+        memory.tree[leaf] = 1.0
+        memory.update(memory.tree.find(value * memory.tree.total), td_error)
+    return (time.perf_counter() - start) / rounds * 1e6
 
 
 def sum_tree(rounds=5):
@@ -93,18 +95,14 @@ def sum_tree(rounds=5):
     return {size: statistics.median(values) for size, values in costs.items()}
 
 
-def busy(rounds=5):
-    set_threads, ratios = torch.set_num_threads, {1: [], 2: []}
+def busy(rounds=3):
+    ratios = {1: [], 2: []}
     for seed in range(rounds):
         alone = speed_of_script("ddqn", seed)
         other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         time.sleep(0.5)
         for threads, values in ratios.items():
-            torch.set_num_threads = lambda _, threads=threads: set_threads(
-                threads
-            )  # what train() asks for
-            values.append(speed_of_script("ddqn", seed) / alone)
-        torch.set_num_threads = set_threads
+            values.append(speed_of_script("ddqn", seed, threads) / alone)
         other.kill()
         other.wait()
     return {threads: statistics.median(values) for threads, values in ratios.items()}
@@ -135,4 +133,4 @@ if __name__ == "__main__":
     for measure in (command, learning, per_step, sum_tree, busy):
         results[measure.__name__] = measure()
         print(measure.__name__, json.dumps(results[measure.__name__], indent=2), flush=True)
-    (RESULTS.parent / "costs.json").write_text(json.dumps(results, indent=2) + "\n")
+    (FOLDER / "costs.json").write_text(json.dumps(results, indent=2) + "\n")
