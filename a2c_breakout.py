@@ -1,6 +1,8 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["ale-py>=0.11.2", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4", "tqdm"]
+# dependencies = [
+#     "ale-py>=0.11.2", "gymnasium>=1.1", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4", "tqdm",
+# ]
 # ///
 
 # %% [markdown]
@@ -45,7 +47,6 @@ from typing import NamedTuple
 if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "40000")  # idle threads of torch give way to the games
 
-import ale_py
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -53,6 +54,11 @@ from PIL import Image
 from torch import nn
 from torch.distributions import Categorical
 from tqdm import tqdm
+
+try:
+    import ale_py
+except ImportError as error:
+    sys.exit(f"a2c_breakout.py needs ale-py 0.11.2 and gymnasium 1.1 or newer: {error}")
 
 SCRIPT, NOTEBOOK = "a2c_breakout", "ipykernel" in sys.modules
 
