@@ -19,7 +19,8 @@ how much better it turned out than the critic expected.
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv
 1602.01783, algorithm S3, with environments in lockstep instead of threads.
 Book: Ogawa 2018, chapter 6.5.
-Expect: -
+Expect: solved after 346.5 episodes, 22,972 steps and 0.8 s (medians; 100 of 100 seeds); greedy mean
+200 (worst 196.9).
 """
 
 # %% Imports

@@ -16,7 +16,8 @@ target network says what it is worth.
 
 Paper: van Hasselt et al. 2016, "Deep reinforcement learning with double Q-learning", arXiv
 1509.06461. Book: Ogawa 2018, chapter 6.2.
-Expect: -
+Expect: solved after 53.5 episodes, 7,045.5 steps and 2.2 s (medians; 100 of 100 seeds); greedy mean
+200 (worst 197).
 """
 
 # %% Imports

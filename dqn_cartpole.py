@@ -16,7 +16,8 @@ order, and the targets come from a second, slowly following network.
 
 Paper: Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1;
 soft target update: Lillicrap et al. 2015, arXiv 1509.02971. Book: Ogawa 2018, chapter 5.
-Expect: -
+Expect: solved after 52 episodes, 6,537.5 steps and 1.9 s (medians; 100 of 100 seeds); greedy mean
+200 (worst 197.6).
 """
 
 # %% Imports

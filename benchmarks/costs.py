@@ -1,4 +1,4 @@
-"""What a step costs, on an otherwise idle machine; writes results/costs.json. Takes about eight minutes.
+"""What a step costs, on an otherwise idle machine; writes results/costs.json. Takes about four minutes.
 
     python benchmarks/costs.py
 
@@ -55,7 +55,7 @@ def speed_of_port(name, seed):
     return result["curve"][-1][1] / result["train_seconds"]
 
 
-def learning(rounds=5):
+def learning(rounds=3):
     speeds = {}
     for seed in range(rounds):
         for name in PORTS:
@@ -64,7 +64,7 @@ def learning(rounds=5):
     return {program: statistics.median(values) for program, values in speeds.items()}
 
 
-def per_step(rounds=15):
+def per_step(rounds=9):
     pairs = [
         (speed_of_script("ddqn", seed), speed_of_script("per", seed)) for seed in range(rounds)
     ]
@@ -95,7 +95,7 @@ def sum_tree(rounds=5):
     return {size: statistics.median(values) for size, values in costs.items()}
 
 
-def busy(rounds=3):
+def busy(rounds=1):
     ratios = {1: [], 2: []}
     for seed in range(rounds):
         alone = speed_of_script("ddqn", seed)
@@ -108,7 +108,7 @@ def busy(rounds=3):
     return {threads: statistics.median(values) for threads, values in ratios.items()}
 
 
-def command(seeds=5):
+def command(seeds=3):
     seconds = {}
     for seed in range(seeds):
         for name in SCRIPTS:

@@ -50,3 +50,11 @@ def lines(tables, label):
     axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games", title=label)
     axes.legend(loc="upper left")
     return axes.figure
+
+
+def breakout(history):
+    """The shipped agent's learning curve, as its script draws it."""
+    import a2c_breakout
+
+    columns = history[list(a2c_breakout.Update._fields)]
+    return a2c_breakout.learning_curve(list(columns.itertuples(index=False, name=None)))

@@ -11,141 +11,42 @@ import hashlib
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import figures
-import pandas as pd
+import tables
 from PIL import Image
-from seeds import FOLDER, PROGRAMS, SCRIPTS, read
+from seeds import FOLDER, SCRIPTS, read
+from tables import markdown, number
 
 ROOT = Path(__file__).parent.parent
-TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
-ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
-NEIGHBOURS = {  # which sections to compare (None: all), and what to say
-    ("dqn", "ddqn"): (
-        None,
-        "Two networks share the target: one picks the next action, one values it.",
-    ),
-    ("ddqn", "dueling"): (None, "One output layer becomes two: Q = V + A - mean A (equation 9)."),
-    ("ddqn", "per"): (None, "The memory draws by priority and returns importance weights."),
-    ("a2c", "breakout"): (
-        ("Memory", "Network", "Agent"),
-        "A convolutional network reads pictures; the agent can average gradients and be resumed.",
-    ),
-}
-JAPANESE = {
-    "script": "スクリプト",
-    "seeds solved": "解けたシード",
-    "episodes": "エピソード",
-    "environment steps": "環境ステップ",
-    "seconds": "秒",
-    "evaluation, worst seed": "評価: 最も悪いシード",
-    "environment steps of training": "学習した環境ステップ",
-    "games": "ゲーム数",
-    "mean score": "平均得点",
-    "standard deviation": "標準偏差",
-    "min": "最低",
-    "max": "最高",
-    "best life": "1ライフの最高得点",
-}
-
-
-def number(value):
-    """A median as it is: no rounding of halves."""
-    return f"{value:,.1f}".removesuffix(".0")
-
-
-def spread(values, form=number, worst=max):
-    """The median, in brackets the 95th percentile (the 5th where less is worse) and the worst."""
-    tail = values.quantile(0.95 if worst is max else 0.05)
-    return f"{form(values.median())} ({form(round(tail, 1))}; {form(worst(values))})"
-
-
-def seeds_table(rows, key="program", extra=()):
-    """A row for each program: how many seeds were solved, how fast, and how well it then plays."""
-    table = {}
-    for name, group in rows.groupby(key, sort=False):
-        table[name] = {
-            "seeds solved": f"{group.solved.sum():.0f} / {len(group)}",
-            "episodes": spread(group.episodes),
-            "environment steps": spread(group.env_steps),
-            "ten in a row at": number(group.get("ten_in_a_row", group.env_steps).median()),
-            "seconds": spread(group.train_seconds, "{:.1f}".format),
-            "evaluation": spread(group.evaluation_mean, "{:.1f}".format, min),
-        } | {column: f"{group[column].median():.2f}" for column in extra}
-    return pd.DataFrame(table).T
-
-
-def short_table(table, rows):
-    """The five scripts for the READMEs."""
-    table = table.loc[[f"{name}_cartpole" for name in SCRIPTS]]
-    worst = rows.groupby("program").evaluation_mean.min()
-    table = table.assign(**{"evaluation, worst seed": [f"{worst[key]:.1f}" for key in table.index]})
-    table = table.drop(columns=["evaluation", "ten in a row at"])
-    return table.replace(r"; [\d,.]+\)", ")", regex=True)
-
-
-def ratios_table(rows, learning):
-    """Each script relative to its port or rival, on the seeds that both ran."""
-    table = {}
-    for name, kind in [(n, k) for k in ("port", "sb3") for n in PROGRAMS[k]]:
-        pair = [rows[rows.program == f"{name}_{k}"].set_index("seed") for k in ("cartpole", kind)]
-        a, b = (side.loc[pair[0].index.intersection(pair[1].index)] for side in pair)
-        speed = [learning.get(f"{name}_{k}", float("nan")) for k in ("cartpole", kind)]
-        table[f"{ORDER[f'{name}_cartpole']} / {ORDER[f'{name}_{kind}']}"] = {
-            "seeds": len(a),
-            "seconds": f"{a.train_seconds.median() / b.train_seconds.median():.2f}",
-            "slowest seed": f"{a.train_seconds.max() / b.train_seconds.max():.2f}",
-            "environment steps": f"{a.env_steps.median() / b.env_steps.median():.2f}",
-            "steps/s while learning": f"{speed[0] / speed[1]:.1f}".replace("nan", ""),
-        }
-    return pd.DataFrame(table).T
-
-
-def costs_table(costs):
-    """What a step costs, and the whole command."""
-    rows = {
-        f"sum tree, {int(n):,} transitions, us a step": f"{x:.0f}"
-        for n, x in costs["sum_tree"].items()
-    }
-    rows["a step of PER / of double DQN, while learning"] = f"{costs['per_step']:.2f}"
-    for threads, x in costs["busy"].items():
-        rows[f"speed beside a busy process / alone, {threads} PyTorch threads"] = f"{x:.2f}"
-    rows |= {
-        f"whole command, `{script}.py`, s": f"{x:.1f}" for script, x in costs["command"].items()
-    }
-    return pd.DataFrame({"": rows})
-
-
-def agent_table(history, games):
-    """The shipped Breakout agent."""
-    score = games.score
-    row = [len(score), f"{score.mean():.1f}", f"{score.std(ddof=0):.1f}", score.min(), score.max()]
-    columns = ["games", "mean score", "standard deviation", "min", "max", "best life"]
-    steps = f"{history.env_steps.iloc[-1]:,}"
-    return pd.DataFrame([[*row, games.best_life.max()]], [steps], columns)
-
-
-def markdown(table, head, translate=None):
-    """A table in Markdown, its heads translated."""
-    text = table.rename_axis(head).reset_index().astype(str)
-    return text.rename(columns=translate or {}).to_markdown(index=False, disable_numparse=True)
+NEIGHBOURS = (  # which sections to compare (none: all), and what to say
+    ("dqn", "ddqn", "", "Two networks share the target: one picks the next action, one values it."),
+    ("ddqn", "dueling", "", "One output layer becomes two: Q = V + A - mean A (equation 9)."),
+    ("ddqn", "per", "", "The memory draws by priority and returns importance weights."),
+    ("a2c", "breakout", "Memory Network Agent", "A convolutional network reads pictures; the agent "
+     "can average gradients and be resumed."),
+)  # fmt: skip
+CSVS = ("seeds", "curves_seeds", "breakout_history", "breakout_scores")
+PRECISIONS = ("breakout_float32", "breakout_bfloat16")
+COSTS = ("costs", "breakout_speed")
+PAGES = {"README.md": None, "docs/README.ja.md": 0, "docs/README.ko.md": 1}  # languages of HEADS
 
 
 def sections(name, titles):
     """The lines of a script's sections; without titles, of all but the introduction."""
     script = "a2c_breakout" if name == "breakout" else f"{name}_cartpole"
-    parts = (ROOT / f"{script}.py").read_text().split("# %% Imports\n")[1]
-    if titles:
-        parts = re.split("(?m)^(?=# %% )", parts)
-        parts = "".join(part for part in parts if part[5:].split("\n")[0] in titles)
-    return parts.splitlines(), f"{script}.py"
+    text = (ROOT / f"{script}.py").read_text().split("# %% Imports\n")[1]
+    parts = re.split("(?m)^(?=# %% )", text)
+    chosen = [part for part in parts if not titles or part[5:].split("\n")[0] in titles.split()]
+    return "".join(chosen).splitlines(), f"{script}.py"
 
 
 def diffs_page():
     """What changes from each script to its neighbour, without the introductions at their tops."""
     page = ["# The diffs", "", "Without the introductions. Made by `python benchmarks/report.py`."]
-    for (old, new), (titles, words) in NEIGHBOURS.items():
+    for old, new, titles, words in NEIGHBOURS:
         (a, first), (b, second) = sections(old, titles), sections(new, titles)
         page += ["", f"## {first} to {second}", "", words, "", "```diff"]
         diff = difflib.unified_diff(a, b, first, second, n=2, lineterm="")
@@ -153,33 +54,24 @@ def diffs_page():
     return "\n".join(page) + "\n"
 
 
-def replaced(text, blocks):
-    """The text with what stands between each block's two marks replaced."""
-    for name, content in blocks.items():
-        pattern = f"(?s)(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-        text = re.sub(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text)
-    return text
-
-
 def expectations(rows, history, games):
-    """The "Expect:" line of each script."""
-    for program in (f"{name}_cartpole" for name in SCRIPTS):
-        group = rows[rows.program == program]
-        yield (
-            program,
-            (
-                f"Expect: solved after {number(group.env_steps.median())} environment steps and "
-                f"{group.train_seconds.median():.1f} s (medians of {len(group)} seeds)."
-            ),
-        )
-    steps = history.env_steps.iloc[-1] / 1e6
+    """What each script may be expected to do: {script: words}."""
+    for name in (f"{name}_cartpole" for name in SCRIPTS):
+        group = rows[rows.program == name]
+        episodes, steps, mean = group[["episodes", "env_steps", "evaluation_mean"]].median()
+        medians = f"{number(episodes)} episodes, {number(steps)} steps"
+        seconds, seeds = group.train_seconds.median(), f"{group.solved.sum()} of {len(group)} seeds"
+        greedy = f"greedy mean {number(mean)} (worst {number(group.evaluation_mean.min())})"
+        yield name, f"solved after {medians} and {seconds:.1f} s (medians; {seeds}); {greedy}."
     score = f"{games.score.mean():.0f} in whole games ({len(games)} games, one training)"
-    yield "a2c_breakout", f"Expect: after {steps:.1f} million steps a mean score of {score}."
+    million = f"{history.env_steps.iloc[-1] / 1e6:.1f} million"
+    yield "a2c_breakout", f"after {million} steps a mean score of {score}."
 
 
-def drawn(path, sources, figure, check):
+def drawn(path, names, figure, check):
     """Draws figure() into a PNG that names its sources' digest; returns whether it was stale."""
-    digest = hashlib.sha256(b"".join(s.read_bytes() for s in sources)).hexdigest()
+    content = b"".join((FOLDER / f"{name}.csv").read_bytes() for name in names)
+    digest = hashlib.sha256(content).hexdigest()
     if path.exists() and Image.open(path).info.get("Source") == digest:
         return False
     if not check:
@@ -187,61 +79,78 @@ def drawn(path, sources, figure, check):
     return True
 
 
+def replaced(path, blocks):
+    """The page with new content between each block's two marks, and the blocks it does not have."""
+    text, missing = path.read_text(), []
+    for name, content in blocks.items():
+        pattern = f"(?s)(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
+        text, n = re.subn(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text)
+        missing += [] if n == 1 else [f"{path.name}: not one block {name}"]
+    return text, missing
+
+
+def written(rows, history, games):
+    """Return what the pages and scripts should say, {path: text}, and the blocks not there."""
+    costs, speed = (json.loads((FOLDER / f"{n}.json").read_text()) for n in COSTS)
+    short, agent = tables.short(rows), tables.agent(history, games)
+    ablation, rule = tables.ablation(read("ablation")), tables.groups(read("rule"))
+    page = {
+        "all": markdown(tables.seeds(tables.groups(rows)), "program"),
+        "ratios": markdown(tables.ratios(rows, costs["learning"]), "script / compared with"),
+        "costs": markdown(tables.costs(costs), "cost"),
+        "speed": markdown(tables.speed(speed["medians"]), "what runs"),
+    }
+    if rule:
+        page["rule"] = markdown(tables.seeds(rule), "program")
+    pages = {
+        "docs/results.md": page,
+        "docs/per_ablation.md": {"ablation": markdown(ablation, "variant")},
+    }
+    for name, language in PAGES.items():
+        if (ROOT / name).exists():
+            steps = "environment steps of training"
+            seeds = markdown(short, "script", language)
+            pages[name] = {"seeds": seeds, "agent": markdown(agent, steps, language)}
+    texts, missing = {ROOT / "docs" / "diffs.md": diffs_page()}, []
+    for name, blocks in pages.items():
+        texts[ROOT / name], faults = replaced(ROOT / name, blocks)
+        missing += faults
+    for script, words in expectations(rows, history, games):
+        path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
+        pattern = '(?s)\nExpect: .*?\n"""'  # the last lines of the introduction
+        texts[path] = re.sub(pattern, f'\n{words}\n"""', path.read_text(), count=1)
+    return texts, missing
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    names = ("seeds", "rule", "ablation", "breakout_history", "breakout_scores", "curves_seeds")
-    rows, rule, ablation, history, games, curves = map(read, names)
-    rows = rows.sort_values(["seed"]).set_index("program").loc[list(ORDER)].reset_index()
-    costs = json.loads((FOLDER / "costs.json").read_text())
-    table, agent = seeds_table(rows), agent_table(history, games)
-    short, steps = short_table(table, rows), "environment steps of training"
-    short.index = [ORDER[key] for key in short.index]
-    variants = seeds_table(ablation, ["share", "program"], ["mean_weight"])
-    variants.index = [
-        f"{name}, {'full' if share == 1 else 'a quarter of the'} rate"
-        for share, name in variants.index
-    ]
-    blocks = {
-        "all": markdown(table.rename(index=ORDER), "program"),
-        "rule": markdown(seeds_table(rule).rename(index=ORDER), "program"),
-        "ratios": markdown(ratios_table(rows, costs["learning"]), "script / compared with"),
-        "costs": markdown(costs_table(costs), "cost"),
-        "ablation": markdown(variants.drop(columns=["seconds", "ten in a row at"]), "variant"),
-    }
-    texts = {ROOT / "docs" / "diffs.md": diffs_page()}
-    for page, words in {"README.md": None, "docs/README.ja.md": JAPANESE}.items():
-        pair = {"seeds": markdown(short, "script", words), "agent": markdown(agent, steps, words)}
-        texts[ROOT / page] = replaced((ROOT / page).read_text(), pair)
-    for page in ("docs/results.md", "docs/per_ablation.md"):
-        texts[ROOT / page] = replaced((ROOT / page).read_text(), blocks)
-    for script, words in expectations(rows, history, games):
-        path = ROOT / f"{script}.py"
-        texts[path] = re.sub("(?m)^Expect:.*", lambda _, w=words: w, path.read_text(), count=1)
+    needed = [f"{n}.csv" for n in (*CSVS, "ablation", *PRECISIONS)] + [f"{n}.json" for n in COSTS]
+    if absent := [name for name in needed if not (FOLDER / name).exists()]:
+        sys.exit(f"not in results/: {', '.join(absent)}")
+    rows, curves, history, games = map(read, CSVS)
+    rows = rows.sort_values("seed")
+    texts, faults = written(rows, history, games)
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in [] if check else stale:
         path.write_text(texts[path])
-    precision = {name: read(f"breakout_{name}") for name in ("float32", "bfloat16")}
+    precision = {name.removeprefix("breakout_"): read(name) for name in PRECISIONS}
     pictures = {  # each with what it is drawn from
-        "a2c_breakout": (
-            ["breakout_history"],
-            lambda: figures.lines({"seed 0": history}, "A2C on Breakout"),
-        ),
-        "a2c_precision": (
-            ["breakout_float32", "breakout_bfloat16"],
-            lambda: figures.lines(precision, "A2C"),
-        ),
-        "curves": (["curves_seeds", "seeds"], lambda: figures.learning_curves(curves, rows)),
-        "per_ablation": (["ablation"], lambda: figures.ablation(ablation)),
+        "curves": (CSVS[:2], lambda: figures.learning_curves(curves, rows)),
+        "per_ablation": (["ablation"], lambda: figures.ablation(read("ablation"))),
+        "a2c_breakout": (["breakout_history"], lambda: figures.breakout(history)),
+        "a2c_precision": (PRECISIONS, lambda: figures.lines(precision, "A2C on Breakout")),
     }
     for name, (sources, figure) in pictures.items():
-        paths = [FOLDER / f"{source}.csv" for source in sources]
-        if drawn(ROOT / "docs" / f"{name}.png", paths, figure, check):
-            stale.append(ROOT / "docs" / f"{name}.png")
-    for path in stale if check else ():
-        print(f"{path.name} does not say what results/ says: run benchmarks/report.py")
-    sys.exit(bool(check and stale))
+        path = ROOT / "docs" / f"{name}.png"
+        if drawn(path, sources, figure, check):
+            stale.append(path)
+    if check:
+        faults += [f"{path.name} does not say what results/ says" for path in stale]
+    for fault in faults:
+        print(fault)
+    sys.exit(bool(faults))
 
 
 if __name__ == "__main__":

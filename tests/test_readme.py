@@ -63,7 +63,7 @@ def test_flags_in_the_readme_exist():
         "nproc-per-node",
         "torch-backend",
     }
-    assert flags >= {"seed", "alpha", "max-steps", "resume", "games"}
+    assert flags >= {"seed", "alpha", "max-steps", "resume", "weights"}
     for flag in flags:
         assert f"\n    {flag.replace('-', '_')}: " in text or f'"--{flag}"' in text, flag
 
@@ -76,7 +76,10 @@ def test_the_japanese_readme_has_the_same_numbers():
         text = re.sub(
             rf"\b({'|'.join(words)})\b", lambda word: str(words[word[0].lower()]), text, flags=re.I
         )
-        return re.findall(r"\d+(?:[.,]\d+)*", text.replace("1000万", "10"))
+        return re.findall(
+            r"\d+(?:[.,]\d+)*",
+            text.replace("1000万", "10").replace("550万", "5.5").replace("30万", "300,000"),
+        )
 
     assert set(numbers(JAPANESE)) - set(numbers(README)) == set()
     for block in ("seeds", "agent"):

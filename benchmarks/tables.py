@@ -1,0 +1,131 @@
+"""The tables that report.py writes from results/."""
+
+import pandas as pd
+from seeds import PROGRAMS, SCRIPTS
+
+TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
+ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
+HEADS = {  # Japanese, Korean
+    "script": ("スクリプト", "스크립트"),
+    "seeds solved": ("解けたシード", "해결한 시드"),
+    "episodes": ("エピソード", "에피소드"),
+    "environment steps": ("環境ステップ", "환경 스텝"),
+    "seconds": ("秒", "초"),
+    "evaluation, worst seed": ("評価: 最も悪いシード", "평가: 최악의 시드"),
+    "environment steps of training": ("学習した環境ステップ", "학습한 환경 스텝"),
+    "games": ("ゲーム数", "게임 수"),
+    "mean score": ("平均得点", "평균 점수"),
+    "standard deviation": ("標準偏差", "표준편차"),
+    "min": ("最低", "최저"),
+    "max": ("最高", "최고"),
+    "best life": ("1ライフの最高得点", "한 라이프 최고 점수"),
+}
+
+
+def number(value):
+    """A number with at most one decimal; halves stay as they are."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def spread(values, form=number, low=False):
+    """The median, in brackets the 95th percentile (the 5th where less is worse) and the worst."""
+    tail = values.quantile(0.05, "lower") if low else values.quantile(0.95, "higher")
+    return f"{form(values.median())} ({form(tail)}; {form(values.min() if low else values.max())})"
+
+
+def ten(rows):
+    """Environment steps until ten in a row; a seed without them counts with all it was given."""
+    return rows.ten_in_a_row.fillna(rows.env_steps) if "ten_in_a_row" in rows else rows.env_steps
+
+
+def groups(rows):
+    """The lines of each program, in the order of the tables."""
+    return {ORDER[p]: rows[rows.program == p] for p in ORDER if (rows.program == p).any()}
+
+
+def seeds(lines):
+    """For each {title: its lines}: seeds solved, how fast, and how well the agent then plays."""
+    table = {}
+    for title, group in lines.items():
+        table[title] = {
+            "seeds solved": f"{group.solved.sum():.0f} / {len(group)}",
+            "episodes": spread(group.episodes),
+            "environment steps": spread(group.env_steps),
+            "ten in a row at": number(ten(group).median()),
+            "seconds": spread(group.train_seconds, "{:.1f}".format),
+            "evaluation": spread(group.evaluation_mean, "{:.1f}".format, low=True),
+        }
+    return pd.DataFrame(table).T
+
+
+def short(rows):
+    """The five scripts for the READMEs, without the worst seeds but with the worst evaluation."""
+    table = seeds(groups(rows)).loc[[ORDER[f"{name}_cartpole"] for name in SCRIPTS]]
+    table = table.drop(columns=["evaluation", "ten in a row at"])
+    table = table.replace(r"; [\d,.]+", "", regex=True)
+    worst = rows.groupby("program").evaluation_mean.min().rename(ORDER)
+    return table.assign(**{"evaluation, worst seed": worst[table.index].map("{:.1f}".format)})
+
+
+def ablation(rows):
+    """The variants of prioritized replay, at either learning rate."""
+    variants = {}
+    for share, words in (1, "the rate as it is"), (0.25, "a quarter of it"):
+        for name in rows.program.unique():
+            chosen = (rows.program == name) & (rows.share == share)
+            variants[f"{name}, {words}"] = rows[chosen]
+    table = seeds(variants).drop(columns=["seconds", "ten in a row at"])
+    weights = [f"{group.mean_weight.median():.2f}" for group in variants.values()]
+    return table.assign(**{"mean weight": weights})
+
+
+def ratios(rows, learning):
+    """Each script relative to its port or rival, on the seeds that both ran."""
+    table = {}
+    for name, kind in [(n, k) for k in ("port", "sb3") for n in PROGRAMS[k]]:
+        keys = f"{name}_cartpole", f"{name}_{kind}"
+        ours, theirs = (rows[rows.program == key].set_index("seed").sort_index() for key in keys)
+        both = ours.index.intersection(theirs.index)
+        a, b = ours.loc[both], theirs.loc[both]
+        speed = learning[keys[0]] / learning[keys[1]] if kind == "port" else None
+        table[f"{ORDER[keys[0]]} / {ORDER[keys[1]]}"] = {
+            "seeds": len(both),
+            "seconds": f"{a.train_seconds.median() / b.train_seconds.median():.2f}",
+            "slowest seed": f"{a.train_seconds.max() / b.train_seconds.max():.2f}",
+            "environment steps": f"{a.env_steps.median() / b.env_steps.median():.2f}",
+            "until ten in a row": f"{ten(a).median() / ten(b).median():.2f}",
+            "steps/s while learning": f"{speed:.1f}" if speed else "",
+        }
+    return pd.DataFrame(table).T
+
+
+def costs(costs):
+    """What a step costs, and the whole command."""
+    rows = {f"sum tree, {int(n):,} transitions, us a step": x for n, x in costs["sum_tree"].items()}
+    rows["a step of PER / of double DQN, while learning"] = costs["per_step"]
+    for n, x in costs["busy"].items():
+        rows[f"speed beside a busy process / alone, PyTorch threads: {n}"] = x
+    rows |= {f"whole command, `{name}.py`, s": x for name, x in costs["command"].items()}
+    return pd.DataFrame({"median": {name: f"{x:.3g}" for name, x in rows.items()}})
+
+
+def agent(history, games):
+    """The shipped Breakout agent."""
+    score, life, steps = games.score, games.best_life.max(), f"{history.env_steps.iloc[-1]:,}"
+    row = [len(score), f"{score.mean():.1f}", f"{score.std(ddof=0):.1f}", score.min(), score.max()]
+    return pd.DataFrame([[*row, life]], [steps], list(HEADS)[-6:])
+
+
+def speed(medians):
+    """Training speed on Breakout, that of its parts alone, and stable-baselines3's."""
+    rows = {name: f"{median['speed']:,.0f}" for name, median in medians.items()}
+    memory = {name: f"{m['memory']:.2f}" if "memory" in m else "" for name, m in medians.items()}
+    return pd.DataFrame({"steps/s": rows, "memory, GiB": memory}).sort_index(ascending=False)
+
+
+def markdown(table, head, language=None):
+    """A table in Markdown, its heads in English or in HEADS' language number 0 or 1."""
+    text = table.rename_axis(index=head, columns=None).reset_index().astype(str)
+    if language is not None:
+        text.columns = [HEADS[name][language] for name in text.columns]
+    return text.to_markdown(index=False, disable_numparse=True)
