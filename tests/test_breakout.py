@@ -464,7 +464,7 @@ def test_main_works_in_a_thread(monkeypatch, tmp_path):
 
 
 def test_an_import_leaves_the_environment_alone():
-    code = "import os; old = dict(os.environ); import a2c_breakout; assert old == os.environ"
+    code = "import os, gymnasium; old = dict(os.environ); import a2c_breakout; assert old == os.environ"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={}, check=True)
 
 
