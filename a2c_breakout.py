@@ -17,9 +17,8 @@ pictures of the game. Upper bricks pay more, so that it is worth digging a tunne
            + c_v * (R_t - V(s_t))^2                            (critic)
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
-Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv
-1602.01783, algorithm S3, with environments in lockstep instead of threads.
-Book: Ogawa 2018, chapter 7.
+Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
+algorithm S3, with environments in lockstep instead of threads. Book: Ogawa 2018, chapter 7.
 
 The task: python a2c_breakout.py random
 Trained:  python a2c_breakout.py play [--weights FILE]
@@ -38,11 +37,11 @@ import signal
 import sys
 import tempfile
 import time
+from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "40000")  # idle threads of torch give way to the games
@@ -85,27 +84,20 @@ class Config:
     clip_rewards: int = setting(0, 0, 1, "0: a brick pays 1, 4 or 7, as in the book; 1: always 1")
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
+    games: int = setting(10, 1, 1000, "games to play, after a training too")
 
     def __post_init__(self):
         for f in fields(self):
             value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
             if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
-                expected = f"{f.type.__name__} from {low} to {high}"
-                raise ValueError(f"{f.name} must be {expected}, not {value!r}")
+                raise ValueError(f"{f.name} {value!r} is no {f.type.__name__} from {low} to {high}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
-class Rollout(NamedTuple):
-    """T steps (rows) of N environments (columns)."""
-
-    log_prob: torch.Tensor  # (T, N) float32, of the action taken, with gradient
-    entropy: torch.Tensor  # (T, N) float32, of the policy, with gradient
-    value: torch.Tensor  # (T, N) float32, with gradient
-    reward: torch.Tensor  # (T, N) float32
-    terminated: torch.Tensor  # (T, N) bool: a life was lost
-    truncated: torch.Tensor  # (T, N) bool: only the time was up
-    valid: torch.Tensor  # (T, N) bool: False if the environment was merely reset
+# T steps (rows) of N environments (columns): (T, N) each, the first three with gradient.
+# terminated: a life was lost; truncated: only the time was up; valid: False if merely reset
+Rollout = namedtuple("Rollout", "log_prob entropy value reward terminated truncated valid")
 
 
 class RolloutStorage:
@@ -113,9 +105,6 @@ class RolloutStorage:
 
     def __init__(self):
         self.steps = []
-
-    def __len__(self):
-        return len(self.steps)
 
     def insert(self, *step):
         """Store one step: (N,) of each column of Rollout."""
@@ -173,9 +162,12 @@ class Agent:
     """Samples actions from its policy; trains actor and critic on rollouts."""
 
     def __init__(self, config, num_actions=4):
+        torch.manual_seed(config.seed)
         cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "mps" if mps else "cpu"
-        bfloat16 = device == "cpu" and config.bfloat16 == 1 and has_bfloat16()
+        cpuinfo = Path("/proc/cpuinfo")  # some CPUs only imitate bfloat16; Linux alone says so
+        native = device == "cpu" and cpuinfo.exists() and "bf16" in cpuinfo.read_text()
+        bfloat16 = native and config.bfloat16 == 1
         self.config, self.network = config, ActorCritic(num_actions, bfloat16).to(device)
         rate, parameters = config.learning_rate, self.network.parameters()
         self.optimizer = torch.optim.RMSprop(parameters, rate, alpha=0.99, eps=1e-5)
@@ -237,18 +229,11 @@ class Agent:
         torch.set_rng_state(saved["random"])
 
 
-def has_bfloat16():
-    """Tell whether this CPU computes in bfloat16 rather than imitates it; only Linux says so."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
-
-
 # %% Train
 def make_env(num_envs, colour=False):
     """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
     # Preparation 4: 84 x 84 and grey; four pictures are a state, since one hides the ball's course
-    grey = {"img_height": 84, "img_width": 84, "grayscale": True, "stack_num": 4}
-    full = {"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1}
+    height, width, stack_num = (210, 160, 1) if colour else (84, 84, 4)
     return ale_py.vector_env.AtariVectorEnv(
         "breakout",
         num_envs,
@@ -260,7 +245,10 @@ def make_env(num_envs, colour=False):
         use_fire_reset=False,  # nobody presses FIRE but the policy
         max_num_frames_per_episode=18_000,  # five minutes: a ball can bounce forever
         repeat_action_probability=0.0,
-        **(full if colour else grey),
+        img_height=height,
+        img_width=width,
+        grayscale=not colour,
+        stack_num=stack_num,
     )
 
 
@@ -300,15 +288,9 @@ class Games:
         return counts
 
 
-class Update(NamedTuple):
-    """100 updates: a line of history.csv. Scores are of the last 100 games, nan if none is over."""
-
-    env_steps: int  # of all processes, since the start
-    games: int  # that ended, since the start
-    mean: float
-    min: float
-    max: float
-    loss: float  # mean over the updates
+# 100 updates, a line of history.csv. Steps and games: of all processes, since the start;
+# mean, min, max: of the scores of the last 100 games, nan if none is over; loss: mean
+Update = namedtuple("Update", "env_steps games mean min max loss")
 
 
 def train(config, agent=None, path=None):
@@ -317,9 +299,7 @@ def train(config, agent=None, path=None):
     Goes on with an agent, in new games, and writes checkpoints to path, where they are given.
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
-    if agent is None:
-        torch.manual_seed(config.seed)
-        agent = Agent(config)
+    agent = agent or Agent(config)
     if rank:
         torch.manual_seed(config.seed + 2**32 * rank)  # other actions than those of rank 0
     games = Games(config.num_envs, [config.seed, agent.env_steps, rank])
@@ -342,42 +322,24 @@ def train(config, agent=None, path=None):
             with suppress(BrokenPipeError):  # `2>&1 | tee log` ends before us at Ctrl-C
                 bar.update(agent.env_steps - bar.n)
             if len(losses) == 100 or agent.env_steps >= config.steps:
-                last, loss = agent.scores[-100:] or [np.nan], float(np.mean(losses))
-                row = (float(np.mean(last)), min(last), max(last), loss)
-                agent.history.append(Update(agent.env_steps, len(agent.scores), *row))
-                bar.set_postfix_str(f"mean score {row[0]:.1f}" if agent.scores else "", False)
+                last, games_over = agent.scores[-100:] or [np.nan], len(agent.scores)
+                row = float(np.mean(last)), min(last), max(last), float(np.mean(losses))
+                agent.history.append(Update(agent.env_steps, games_over, *row))
+                bar.set_postfix_str(f"mean score {row[0]:.1f}" if games_over else "", False)
                 losses = []
-            if path and not rank and agent.env_steps - written >= config.checkpoint_every:
+            if path and agent.env_steps - written >= config.checkpoint_every:
                 written = agent.env_steps
                 save(path, partial(torch.save, agent.checkpoint()))
     except KeyboardInterrupt:
         pass  # what was learned is kept
     with suppress(BrokenPipeError):
         bar.close()
-    if path and not rank:
+    if path:
         save(path, partial(torch.save, agent.checkpoint()))
     return agent, agent.history
 
 
 # %% Results
-def play(agent, num_games, seed):
-    """Play whole games at once; return scores, best lives: (num_games,), and pictures of game 1."""
-    games, screen, frames = Games(num_games, seed), make_env(1, colour=True), []
-    screen.reset(seed=games.seeds[:1])
-    running, (scores, best_lives) = np.ones(num_games, bool), np.zeros((2, num_games), int)
-    say("game  score  best life")
-    while running.any():
-        action = agent.act(games.state)
-        games.step(action)
-        if running[0]:
-            picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
-            frames.append(picture.quantize(16, dither=Image.Dither.NONE))
-        for i in np.flatnonzero(running & games.ended):
-            scores[i], best_lives[i], running[i] = games.score[i], games.best_life[i], False
-            say(f"{i + 1:4}  {scores[i]:5}  {best_lives[i]:9}")
-    return scores, best_lives, frames
-
-
 def say(line):
     """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
     try:
@@ -389,11 +351,10 @@ def say(line):
 
 
 def save(path, write):
-    """Fill a file by write(file), whole or not at all; return whether that worked."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")  # two runs may share the folder
+    """Fill a file by write(path), whole or not at all; return whether that worked."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # two runs may share the folder
     try:
-        with open(part, "wb") as file:
-            write(file)
+        write(part)
         part.replace(path)
         return True
     except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
@@ -414,6 +375,35 @@ def learning_curve(history):
     return axes.figure
 
 
+def play(agent, config):
+    """Play whole games at once; return the statistics, and what writes each file."""
+    torch.manual_seed(config.seed)
+    games, screen, frames = Games(config.games, config.seed), make_env(1, colour=True), []
+    screen.reset(seed=games.seeds[:1])
+    running, (scores, best_lives) = np.ones(config.games, bool), np.zeros((2, config.games), int)
+    if config.mode == "random":
+        env, names = games.env, [action.name for action in games.env.ale.get_action_set()]
+        say(f"States: {env.single_observation_space}\nActions: {env.single_action_space}, {names}")
+    say("game  score  best life")
+    while running.any():
+        action = agent.act(games.state)
+        games.step(action)
+        if running[0]:  # game 1 in pictures
+            picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
+            frames.append(picture.quantize(16, dither=Image.Dither.NONE))
+        for i in np.flatnonzero(running & games.ended):
+            scores[i], best_lives[i], running[i] = games.score[i], games.best_life[i], False
+            say(f"{i + 1:4}  {scores[i]:5}  {best_lives[i]:9}")
+    test = {name: float(getattr(scores, name)()) for name in ("mean", "std", "min", "max")}
+    test |= {"episodes": config.games, "best_life": int(best_lives.max())}
+    say("{episodes} games: mean {mean:.1f}, std {std:.1f}, {min:.0f} to {max:.0f}.".format(**test))
+    rows = zip(range(1, config.games + 1), scores, best_lives, strict=True)
+    table = "\n".join(",".join(map(str, row)) for row in [("game", "score", "best_life"), *rows])
+    files = {"scores.csv": lambda path: path.write_text(table)}
+    play = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
+    return test, files | ({"play.gif": play} if config.media else {})
+
+
 # %% Main
 def load(path, use, hint=""):
     """Return use(content) of a file that torch.save wrote, and run no code in it; or ValueError."""
@@ -426,134 +416,97 @@ def load(path, use, hint=""):
 
 
 def parse(arguments):
-    """Return (config, agent, options); arguments that make no sense end the program.
-
-    The agent is the one that plays, or the one to go on with; None if training starts anew.
-    """
-    parser = argparse.ArgumentParser(f"{SCRIPT}.py", allow_abbrev=False)
-    parser.error = lambda text: parser.exit(2, f"{SCRIPT}.py: error: {text} (see --help)\n")
-    modes = ("train", "play", "random")
-    parser.add_argument("mode", nargs="?", choices=modes, default="train", help="(train)")
+    """Return a Config, with the other options, and the agent; nonsense ends the program."""
+    parser = argparse.ArgumentParser(f"{SCRIPT}.py", argparse.SUPPRESS, allow_abbrev=False)
+    parser.add_argument("mode", nargs="?", choices=("train", "play", "random"), default="train")
     for f in fields(Config):
         flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, type=f.type, default=argparse.SUPPRESS, metavar="", help=reason)
-    parser.add_argument("--output-dir", metavar="DIR", help=f"for the results (runs/{SCRIPT})")
+        parser.add_argument(flag, type=f.type, metavar="", help=reason)
+    parser.add_argument("--output-dir", help=f"for the results (runs/{SCRIPT})")
+    parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
     weights = Path(globals().get("__file__", "")).parent / "weights" / f"{SCRIPT}.pth"
-    parser.add_argument("--weights", default=weights, metavar="FILE", help="to play with (ours)")
-    parser.add_argument("--games", type=int, default=10, metavar="", help="to play (10)")
-    parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--weights", default=weights, help="to play with (ours)")
+    config = parser.parse_args(arguments, Config())
+    folder = f"runs/{SCRIPT}" if config.mode == "train" else f"runs/{SCRIPT}/{config.mode}"
+    folder = Path(config.output_dir or folder).expanduser()
     try:
-        return *prepare(options), options
-    except ValueError as error:
+        for module, oldest in (torch, (2, 4)), (np, (1, 26)), (ale_py, (0, 11, 2)):
+            if tuple(map(int, re.findall(r"\d+", module.__version__)))[:3] < oldest:
+                raise ValueError(f"{module.__name__} is older than {'.'.join(map(str, oldest))}")
+        if config.resume and config.mode != "train":
+            raise ValueError(f"--resume makes no sense with {config.mode}")
+        if config.resume:  # the settings of the checkpoint, then those of the command line
+            made = load(folder / "checkpoint.pth", lambda saved: asdict(Config(**saved["config"])))
+            config = parser.parse_args(arguments, Config(**made))
+            for name in made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}:
+                if getattr(config, name) != made[name]:
+                    raise ValueError(f"{name} is {made[name]} there, not {getattr(config, name)}")
+        config.__post_init__()
+        config.output_dir = folder
+        agent = prepare(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # fails now, not after the training
+    except (ValueError, OSError) as error:
         parser.error(error)
-    except OSError as error:
-        parser.error(f"can't write into {options.output_dir}: {error.strerror}")
-
-
-def prepare(options):
-    """Return (config, agent) for the options; ValueError if they make no sense."""
-    for module, oldest in (torch, (2, 4)), (np, (1, 26)), (ale_py, (0, 11, 2)):
-        if tuple(map(int, re.findall(r"\d+", module.__version__)))[:3] < oldest:
-            raise ValueError(f"{module.__name__} is older than {'.'.join(map(str, oldest))}")
-    given = {f.name: vars(options)[f.name] for f in fields(Config) if f.name in options}
-    config, agent, runs = Config(**given), None, Path("runs", SCRIPT)
-    runs = runs if options.mode == "train" else runs / options.mode
-    folder = options.output_dir = Path(options.output_dir or runs).expanduser()
-    checkpoint = folder / "checkpoint.pth"
-    if options.resume and options.mode != "train":
-        raise ValueError(f"--resume makes no sense with {options.mode}")
-    if not 1 <= options.games <= 1000:
-        raise ValueError(f"games must be int from 1 to 1000, not {options.games}")
-    if options.resume:
-        made = load(checkpoint, lambda saved: asdict(Config(**saved["config"])))
-        for name in given.keys() - {"steps", "bfloat16", "checkpoint_every"}:
-            if given[name] != made[name]:
-                raise ValueError(f"{checkpoint} has {name} {made[name]}, not {given[name]}")
-        config = Config(**(made | given))
-        agent = Agent(config)
-        load(checkpoint, agent.restore)
-    elif options.mode == "train" and checkpoint.exists():
-        way = 'main(["--resume"])' if NOTEBOOK else "--resume"
-        raise ValueError(f"{checkpoint} is there: go on with {way}, or choose an --output-dir")
-    elif options.mode != "train":
-        agent = Agent(config)
-        nn.init.zeros_(agent.network.actor.weight)  # random: every action is as likely
-    if options.mode == "play":
-        hint = "; trained weights are in the folder weights of this project"
-        load(Path(options.weights).expanduser(), agent.network.load_state_dict, hint)
-    if agent and not all(p.isfinite().all() for p in agent.network.parameters()):
-        raise ValueError(f"{checkpoint if options.resume else options.weights} is not finite")
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # fails now rather than after the training
     return config, agent
 
 
-def report_training(agent, media):
-    """Say what came of a training; return what writes each of its files."""
-    history, games = agent.history, len(agent.scores)
-    say(f"Trained for {agent.env_steps:,} steps, {games:,} games, {agent.seconds:,.0f} s.")
-    half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
-    table = "\n".join(",".join(map(str, row)) for row in [Update._fields, *history])
-    files = {"weights.pth": partial(torch.save, half)}  # half the precision is enough to play
-    files["history.csv"] = lambda file: file.write(table.encode())
-    if media and history and history[-1].games:
-        files["learning_curve.png"] = learning_curve(history).savefig
-    return files
-
-
-def report_games(agent, num_games, media):
-    """Play and say how it went; return the evaluation, and what writes each of its files."""
-    torch.manual_seed(agent.config.seed)
-    scores, best_lives, frames = play(agent, num_games, agent.config.seed)
-    mean, std, low, high = (float(f(scores)) for f in (np.mean, np.std, np.min, np.max))
-    life, evaluation = int(best_lives.max()), {"episodes": num_games, "mean": mean, "std": std}
-    result = f"mean {mean:.1f}, std {std:.1f}, {low:.0f} to {high:.0f}; best life {life}"
-    say(f"{num_games} games: {result}.")
-    rows = zip(range(1, num_games + 1), scores, best_lives, strict=True)
-    table = "\n".join(f"{game},{score},{best_life}" for game, score, best_life in rows)
-    files = {"scores.csv": lambda file: file.write(f"game,score,best_life\n{table}".encode())}
-    gif = {"save_all": True, "append_images": frames[1:], "duration": 40, "loop": 0}
-    if media:
-        files["play.gif"] = partial(frames[0].save, format="gif", **gif)
-    return evaluation | {"min": low, "max": high, "best_life": life}, files
+def prepare(config):
+    """Return the agent that plays or goes on, None if training starts; ValueError if it can't."""
+    checkpoint = config.output_dir / "checkpoint.pth"
+    if config.mode == "train" and not config.resume:
+        if checkpoint.exists():
+            raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
+        return None
+    agent = Agent(config)
+    nn.init.zeros_(agent.network.actor.weight)  # random: every action is as likely
+    if config.resume:
+        load(checkpoint, agent.restore)
+    elif config.mode == "play":
+        hint = "; trained weights are in the folder weights of this project"
+        load(Path(config.weights).expanduser(), agent.network.load_state_dict, hint)
+    if not all(p.isfinite().all() for p in agent.network.parameters()):
+        raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
+    return agent
 
 
 def main(arguments=()):
     """Train, play or look at the task; return the agent."""
-    config, agent, options = parse(arguments)
-    folder, files, interrupted, evaluation = options.output_dir, {}, False, None
-    if options.mode == "random":
-        env = make_env(1)
-        names = [action.name for action in env.ale.get_action_set()]
-        say(f"States: {env.single_observation_space}\nActions: {env.single_action_space}, {names}")
-    if options.mode == "train":
+    config, agent = parse(arguments)
+    files, interrupted, test, games, env_steps, seconds = {}, False, None, 0, 0, 0.0
+    if config.mode == "train":
         if dist.is_torchelastic_launched():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        agent, _ = train(config, agent, folder / "checkpoint.pth")
+        agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
         if dist.is_initialized() and dist.get_rank() > 0:
             return agent
         interrupted = agent.env_steps < config.steps
-        files = report_training(agent, options.media)
+        games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
+        say(f"Trained for {env_steps:,} steps, {games:,} games, {seconds:,.0f} s.")
+        table = "\n".join(",".join(map(str, row)) for row in [Update._fields, *history])
+        half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
+        files["weights.pth"] = partial(torch.save, half)  # half the precision is enough to play
+        files["history.csv"] = lambda path: path.write_text(table)
+        if config.media and history and history[-1].games:
+            files["learning_curve.png"] = learning_curve(history).savefig
     try:
         if not interrupted:
-            evaluation, played = report_games(agent, options.games, options.media)
+            test, played = play(agent, config)
             files |= played
     except KeyboardInterrupt:
         interrupted = True  # what was trained is written
-    steps, seconds, games = agent.env_steps, agent.seconds, len(agent.scores)
-    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "env_steps": steps}
-    summary |= {"train_seconds": seconds, "steps_per_second": steps / (seconds or 1)}
-    summary |= {"interrupted": interrupted, "evaluation": evaluation}
-    text = json.dumps(summary, indent=2).encode()
-    files = {"summary.json": lambda file: file.write(text)} | files  # pictures take longest
-    saved = [save(folder / name, write) for name, write in files.items()]
-    say(f"Results are in {folder}.")
+    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "env_steps": env_steps}
+    summary |= {"train_seconds": seconds, "interrupted": interrupted, "evaluation": test}
+    summary |= {"steps_per_second": env_steps / (seconds or 1)}
+    files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
+    saved = [save(config.output_dir / name, write) for name, write in files.items()]
+    say(f"Results are in {config.output_dir}.")
     if NOTEBOOK:
         from IPython import display
 
-        display.display(*(display.Image(folder / n) for n in files if n[-3:] in ("png", "gif")))
+        shown = [config.output_dir / name for name in files if name[-3:] in ("png", "gif")]
+        display.display(*map(display.Image, shown))
     elif interrupted or not all(saved):
         sys.exit(130 if interrupted else 1)
     return agent

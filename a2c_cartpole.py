@@ -16,11 +16,9 @@ how much better it turned out than the critic expected.
            + c_v * (R_t - V(s_t))^2                            (critic)
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
-Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv
-1602.01783, algorithm S3, with environments in lockstep instead of threads.
-Book: Ogawa 2018, chapter 6.5.
-Expect: solved after 346.5 episodes, 22,972 steps and 0.8 s (medians; 100 of 100 seeds); greedy mean
-200 (worst 196.9).
+Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
+algorithm S3, with environments in lockstep instead of threads. Book: Ogawa 2018, chapter 6.5.
+Expect: x
 """
 
 # %% Imports
@@ -30,12 +28,10 @@ import os
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import namedtuple
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-from unittest.mock import patch
 
 import gymnasium as gym
 import numpy as np
@@ -74,22 +70,14 @@ class Config:
         for f in fields(self):
             value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
             if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
-                expected = f"{f.type.__name__} from {low} to {high}"
-                raise ValueError(f"{f.name} must be {expected}, not {value!r}")
+                raise ValueError(f"{f.name} {value!r} is no {f.type.__name__} from {low} to {high}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
-class Rollout(NamedTuple):
-    """T steps (rows) of N environments (columns)."""
-
-    log_prob: torch.Tensor  # (T, N) float32, of the action taken, with gradient
-    entropy: torch.Tensor  # (T, N) float32, of the policy, with gradient
-    value: torch.Tensor  # (T, N) float32, with gradient
-    reward: torch.Tensor  # (T, N) float32
-    terminated: torch.Tensor  # (T, N) bool: the pole fell
-    truncated: torch.Tensor  # (T, N) bool: only the time was up
-    valid: torch.Tensor  # (T, N) bool: False if the environment was merely reset
+# T steps (rows) of N environments (columns): (T, N) each, the first three with gradient.
+# terminated: the pole fell; truncated: only the time was up; valid: False if merely reset
+Rollout = namedtuple("Rollout", "log_prob entropy value reward terminated truncated valid")
 
 
 class RolloutStorage:
@@ -97,9 +85,6 @@ class RolloutStorage:
 
     def __init__(self):
         self.steps = []
-
-    def __len__(self):
-        return len(self.steps)
 
     def insert(self, *step):
         """Store one step: (N,) of each column of Rollout."""
@@ -178,15 +163,9 @@ class Agent:
 
 
 # %% Train
-class Update(NamedTuple):
-    """A line of history.csv."""
-
-    update: int  # from 1
-    episodes: int  # ended in any environment, since the start
-    mean_steps: float  # of the last num_envs episodes, nan if there was none
-    full_in_a_row: int  # episodes, of whichever environment, since the last fall
-    loss: float  # nan if learning paused
-    env_steps: int  # of all environments, since the start
+# A line of history.csv. mean_steps: of the last num_envs episodes; full_in_a_row: of whichever
+# environment, up to here; loss: nan if learning paused; env_steps: of all, since the start
+Update = namedtuple("Update", "update episodes mean_steps full_in_a_row loss env_steps")
 
 
 def train(config):
@@ -203,8 +182,8 @@ def train(config):
     env = gym.make_vec("CartPole-v1", config.num_envs, **limit)
     state, _ = env.reset(seed=config.seed)
     agent = Agent(config, env.single_observation_space.shape[0], env.single_action_space.n)
-    storage, history, latest = RolloutStorage(), [], deque(maxlen=config.num_envs)
-    episodes, full, env_steps, start = 0, 0, 0, time.perf_counter()
+    storage, history, lengths = RolloutStorage(), [], []  # lengths: steps of all episodes
+    full, env_steps, start = 0, 0, time.perf_counter()
     steps, ended = np.zeros(config.num_envs, int), np.zeros(config.num_envs, bool)
     say("update  episodes  mean steps  full in a row     loss  env steps")
     try:
@@ -216,20 +195,21 @@ def train(config):
                 storage.insert(*outputs, np.float32(reward), terminated, truncated, valid)
                 ended = terminated | truncated
                 steps, env_steps = steps + valid, env_steps + int(valid.sum())
-                latest.extend(steps[ended].tolist())
-                episodes += int(ended.sum())
+                lengths += steps[ended].tolist()
                 full = 0 if terminated.any() else full + int(truncated.sum())
                 steps[ended] = 0
             rollout = storage.take()
             loss = agent.learn(rollout, state) if full == 0 else np.nan
-            update, mean = len(history) + 1, float(np.mean(latest or [np.nan]))
-            history.append(Update(update, episodes, mean, full, loss, env_steps))
+            update, mean = len(history) + 1, float(np.mean(lengths[-config.num_envs :] or [np.nan]))
+            history.append(Update(update, len(lengths), mean, full, loss, env_steps))
             if update % 50 == 0 or full >= config.solved_after:
-                say(f"{update:6} {episodes:9} {mean:11.1f} {full:14} {loss:8.4f} {env_steps:10,}")
+                say("{:6} {:9} {:11.1f} {:14} {:8.4f} {:10,}".format(*history[-1]))
+        agent.verdict = "Solved" if full >= config.solved_after else "Not solved"
     except KeyboardInterrupt:
-        say("Interrupted.")
+        agent.verdict = "Interrupted"
     torch.set_num_threads(threads)
     agent.seconds = time.perf_counter() - start
+    agent.env_steps, agent.episodes = env_steps, len(lengths)
     return agent, history
 
 
@@ -260,11 +240,10 @@ def say(line):
 
 
 def save(path, write):
-    """Fill a file by write(file), whole or not at all; return whether that worked."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")  # two runs may share the folder
+    """Fill a file by write(path), whole or not at all; return whether that worked."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # two runs may share the folder
     try:
-        with open(part, "wb") as file:
-            write(file)
+        write(part)
         part.replace(path)
         return True
     except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
@@ -272,39 +251,36 @@ def save(path, write):
         print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
 
 
-def pictures(agent, config, history, seed):
+def pictures(agent, config, history):
     """Return what writes each picture: the learning curve, and one greedy episode."""
     from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
 
     axes, frames = Figure(figsize=(8, 4.5), layout="constrained").subplots(), []
     axes.plot([row.env_steps for row in history], [row.mean_steps for row in history])
     axes.set(title=SCRIPT, xlabel="environment steps", ylabel="mean steps of the last episodes")
-    with patch.dict(os.environ, SDL_VIDEODRIVER="dummy", PYGAME_HIDE_SUPPORT_PROMPT="1"):
-        evaluate(agent, config, seed, 1, frames)
-    gif = {"save_all": True, "append_images": frames[1:], "duration": 40, "loop": 0}
-    play = partial(frames[0].save, format="gif", **gif)
+    evaluate(agent, config, 2**32 + config.seed, 1, frames)
+    play = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
     return {"learning_curve.png": axes.figure.savefig, "play.gif": play}
 
 
 # %% Main
 def parse(arguments):
     """Return a Config, with output_dir and media; arguments without sense end the program."""
-    parser = argparse.ArgumentParser(f"{SCRIPT}.py", allow_abbrev=False)
-    parser.error = lambda text: parser.exit(2, f"{SCRIPT}.py: error: {text} (see --help)\n")
+    parser = argparse.ArgumentParser(f"{SCRIPT}.py", argparse.SUPPRESS, allow_abbrev=False)
     for f in fields(Config):
         flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} ({f.default})"
         parser.add_argument(flag, type=f.type, metavar="", help=reason)
     parser.add_argument("--output-dir", default=f"runs/{SCRIPT}", help="for the results")
     parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     config = parser.parse_args(arguments, Config())
-    folder = config.output_dir = Path(config.output_dir).expanduser()
+    config.output_dir = Path(config.output_dir).expanduser()
     try:
         for module, oldest in (torch, (2, 4)), (gym, (1, 0)), (np, (1, 26)):
             if tuple(map(int, module.__version__.split(".")[:2])) < oldest:
                 raise ValueError(f"{module.__name__} is older than {oldest[0]}.{oldest[1]}")
         config.__post_init__()
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # fails now rather than after the training
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
     except (ValueError, OSError) as error:
         parser.error(error)
     return config
@@ -314,28 +290,22 @@ def main(arguments=()):
     """Train, evaluate and save; return the agent."""
     config = parse(arguments)
     agent, history = train(config)
-    last, seconds = history[-1] if history else Update(*[0] * 6), agent.seconds
-    episodes, env_steps = last.episodes, last.env_steps
-    solved = last.full_in_a_row >= config.solved_after
-    interrupted, seed = not solved and env_steps < config.steps, 2**32 + config.seed
-    verdict = "Solved" if solved else "Interrupted" if interrupted else "Not solved"
-    say(f"{verdict} after {episodes} episodes, {env_steps:,} steps, {seconds:.1f} s.")
+    episodes, env_steps, seconds = agent.episodes, agent.env_steps, agent.seconds
+    say(f"{agent.verdict} after {episodes} episodes, {env_steps:,} steps, {seconds:.1f} s.")
     ten = next((f"met in update {r.update}" for r in history if r.full_in_a_row >= 10), "not met")
     say(f"Ten full episodes in a row: {ten}.")
-    steps = evaluate(agent, config, seed)  # of episodes that no training has seen
-    mean, std, low, high = (float(f(steps)) for f in (np.mean, np.std, np.min, np.max))
-    say(f"Greedy, 100 new episodes: mean {mean:.1f}, std {std:.1f}, {low:.0f} to {high:.0f} steps.")
+    steps = evaluate(agent, config, 2**32 + config.seed)  # of episodes that no training has seen
+    test = {name: float(getattr(steps, name)()) for name in ("mean", "std", "min", "max")}
+    say("Greedy, 100 new episodes: mean {mean:.1f}, std {std:.1f}, {min} to {max}.".format(**test))
+    solved, interrupted = agent.verdict == "Solved", agent.verdict == "Interrupted"
     summary = {"script": SCRIPT, "config": asdict(config), "solved": solved, "episodes": episodes}
     summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
-    evaluation = {"episodes": 100, "mean": mean, "std": std, "min": low, "max": high}
-    summary |= {"steps_per_second": env_steps / seconds, "evaluation": evaluation}
+    summary |= {"steps_per_second": env_steps / seconds, "evaluation": {"episodes": 100, **test}}
     table = "\n".join(",".join(map(str, row)) for row in [Update._fields, *history])
-    files = {
-        "weights.pth": lambda file: torch.save(agent.network.state_dict(), file),
-        "history.csv": lambda file: file.write(table.encode()),
-        "summary.json": lambda file: file.write(json.dumps(summary, indent=2).encode()),
-    }
-    shown = pictures(agent, config, history, seed) if config.media else {}
+    files = {"weights.pth": partial(torch.save, agent.network.state_dict())}
+    files["history.csv"] = lambda path: path.write_text(table)
+    files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
+    shown = pictures(agent, config, history) if config.media and history else {}
     saved = [save(config.output_dir / name, write) for name, write in (files | shown).items()]
     say(f"Results are in {config.output_dir}.")
     if NOTEBOOK:
@@ -348,8 +318,7 @@ def main(arguments=()):
 
 
 if __name__ == "__main__":
-    if not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
+    if not NOTEBOOK:  # what is inherited from a notebook or a desktop may not work here
+        os.environ.update(MPLBACKEND="agg", SDL_VIDEODRIVER="dummy")
     # A kernel's own arguments are not ours, but those of %run are
-    ours = not NOTEBOOK or sys.argv[0] == globals().get("__file__")
-    agent = main(sys.argv[1:] if ours else [])
+    agent = main(sys.argv[1:] if not NOTEBOOK or sys.argv[0] == globals().get("__file__") else ())

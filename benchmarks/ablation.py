@@ -45,7 +45,7 @@ def memory_class(divisor, means):
                 progress = min(1, self.pushed / self.config.beta_steps)
                 beta = self.config.beta + (1 - self.config.beta) * progress
                 lowest = self.tree[np.arange(len(self))].min()
-                weight = weight * (len(self) * lowest / self.tree.total) ** -beta
+                weight = weight * (len(self) * lowest / self.tree.nodes[1]) ** -beta
             means.append(weight.mean())
             return weight
 

@@ -110,9 +110,9 @@ def played(script, agent, num_envs=6, seed=0):
         action, *outputs = agent.sample(states[t])
         actions.append(action)
         storage.insert(*outputs, reward[t], *ends[:, t])
-    assert len(storage) == 5
+    assert len(storage.steps) == 5
     rollout = storage.take()
-    assert len(storage) == 0
+    assert len(storage.steps) == 0
     return states, (np.array(actions), reward, *ends), rollout
 
 

@@ -256,7 +256,7 @@ def test_a_training_writes_its_files_and_is_not_begun_anew(run, tmp_path):
     status, out, err = run("a2c_breakout", *arguments)
     folder = tmp_path / "runs" / "a2c_breakout"
     assert status == 0 and sorted(os.listdir(folder)) == TRAINED and "Trained for 2,4" in out
-    assert "mean score" in err and "100%" in err and "nan" not in out + err
+    assert "mean score" in err and "nan" not in out + err
     summary = read(folder / "summary.json", json.load)
     assert (
         2400 <= summary["env_steps"] < 2440 and summary["games"] > 5 and not summary["interrupted"]
@@ -307,7 +307,7 @@ def test_a_signal_stops_saves_and_is_resumed_with_all_settings(number, start, ru
     )
     saved = read(out / "checkpoint.pth")
     assert (
-        saved["config"] == vars(Config(**settings, checkpoint_every=50))
+        saved["config"] == vars(Config(**settings, checkpoint_every=50, games=1))
         and 600 <= saved["progress"][0] < 620
     )
 
@@ -363,15 +363,14 @@ def test_a_failed_checkpoint_is_one_line_and_tried_again(
 ):
     path, save, tries = tmp_path / "checkpoint.pth", torch.save, []
 
-    def failing(content, file):
+    def failing(content, part):
         tries.append(content)
-        file.write(b"half")
+        part.write_bytes(b"half")
         if error == "folder" and len(tries) == 2:
             path.rmdir()
         elif len(tries) == 1 and error != "folder":
             raise error
-        file.seek(0)
-        save(content, file)
+        save(content, part)
         assert len(os.listdir(tmp_path)) <= 2
 
     if error == "folder":
@@ -386,8 +385,8 @@ def test_a_failed_checkpoint_is_one_line_and_tried_again(
 def test_a_failed_write_leaves_nothing(tmp_path):
     """Not even the part that was written."""
 
-    def write(file):
-        raise RuntimeError(file.write(b"half"))
+    def write(path):
+        raise RuntimeError(path.write_bytes(b"half"))
 
     assert not breakout.save(tmp_path / "file", write) and os.listdir(tmp_path) == []
 
@@ -417,9 +416,8 @@ def test_kill_9_in_the_middle_of_a_write_keeps_the_old_file(tmp_path):
     (tmp_path / "file").write_text("old")
     code = """
 import os, pathlib, sys, a2c_breakout as breakout
-def die(file):
-    file.write(b"half")
-    file.flush()
+def die(path):
+    path.write_bytes(b"half")
     os.kill(os.getpid(), 9)
 breakout.save(pathlib.Path(sys.argv[1]), die)
 """
@@ -477,7 +475,7 @@ def test_a_cell_run_again_goes_on(tmp_path):
         (ROOT / "a2c_breakout.py")
         .read_text()
         .replace("10_000_000, 1", "400, 1")
-        .replace("default=10,", "default=1,")
+        .replace("setting(10, 1, 1000", "setting(1, 1, 1000")
     )
     (tmp_path / "cell.py").write_text(code)
     session = """

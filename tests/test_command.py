@@ -123,12 +123,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, named, run, tmp_path):
     (tmp_path / "file").write_text("kept")
     status, out, err = run("per_cartpole", *arguments)
     assert status == 2 and out == ""
-    assert (
-        err.count("\n") == 1
-        and err.startswith("per_cartpole.py: error: ")
-        and named in err
-        and "--" in err
-    )
+    assert err.count("\n") == 1 and err.startswith("per_cartpole.py: error: ") and named in err
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "kept"
 
 
@@ -195,7 +190,8 @@ def test_ctrl_c_in_the_first_episode_still_saves(script, monkeypatch, tmp_path):
     monkeypatch.setattr(script.gym, name, interrupted)
     with pytest.raises(SystemExit) as end:
         script.main(["--output-dir", str(tmp_path)])
-    assert end.value.code == 130 and sorted(os.listdir(tmp_path)) == FILES
+    assert end.value.code == 130  # and no picture of nothing
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "summary.json", "weights.pth"]
     assert (tmp_path / "history.csv").read_text().count("\n") == 0  # only the head
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["interrupted"] and summary["episodes"] == summary["env_steps"] == 0
@@ -216,8 +212,8 @@ def test_a_file_that_cannot_be_written_costs_no_other(script, monkeypatch, capsy
     (tmp_path / "history.csv").rmdir()
     whole = (tmp_path / "weights.pth").read_bytes()
 
-    def full(weights, file):
-        file.write(b"half")
+    def full(weights, path):
+        path.write_bytes(b"half")
         raise RuntimeError("[enforce fail] unexpected pos")
 
     monkeypatch.setattr(script.torch, "save", full)
@@ -280,9 +276,8 @@ assert torch.get_num_threads() == threads"""
 
 KILLED = """
 import os, pathlib, dqn_cartpole as script
-def half(file):
-    file.write(b"half")
-    file.flush()
+def half(path):
+    path.write_bytes(b"half")
     os.kill(os.getpid(), 9)
 script.save(pathlib.Path({!r}), half)"""
 

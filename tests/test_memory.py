@@ -65,9 +65,9 @@ def test_sum_tree_against_brute_force(data, capacity):
     first = tree.first_leaf
     assert np.array_equal(tree[np.arange(capacity)], leaves)
     assert np.array_equal(tree.nodes[1:first], tree.nodes[2::2] + tree.nodes[3::2])
-    assert np.isclose(tree.total, leaves.sum(), rtol=1e-12)
+    assert np.isclose(tree.nodes[1], leaves.sum(), rtol=1e-12)
     shares = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-    values = np.array(shares) * tree.total
+    values = np.array(shares) * tree.nodes[1]
     found = np.minimum(tree.find(values), filled - 1)
     ends, slack = np.cumsum(leaves), 1e-9 * leaves.sum()
     assert (values <= ends[found] + slack).all() and (
@@ -81,7 +81,7 @@ def test_sum_tree_does_not_drift():
     for _ in range(20_000):
         tree[int(rng.integers(1000))] = rng.random() * 10.0 ** rng.integers(-6, 6)
     leaves = tree[np.arange(1000)]
-    assert abs(tree.total - leaves.sum()) <= 1e-12 * leaves.sum()
+    assert abs(tree.nodes[1] - leaves.sum()) <= 1e-12 * leaves.sum()
 
 
 def prioritized(priorities, **config):
