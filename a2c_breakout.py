@@ -367,7 +367,7 @@ def learning_curve(history):
     from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
 
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    steps, _, mean, low, high, _ = zip(*history, strict=True)
+    steps, _, mean, low, high, _ = zip(*history)
     axes.fill_between(steps, low, high, color="0.9", label="range of the last 100 games")
     axes.plot(steps, mean, label="mean score of the last 100 games")
     axes.set(title=SCRIPT, xlabel="environment steps", ylabel="score of a game")
@@ -397,9 +397,9 @@ def play(agent, config):
     test = {name: float(getattr(scores, name)()) for name in ("mean", "std", "min", "max")}
     test |= {"episodes": config.games, "best_life": int(best_lives.max())}
     say("{episodes} games: mean {mean:.1f}, std {std:.1f}, {min:.0f} to {max:.0f}.".format(**test))
-    rows = zip(range(1, config.games + 1), scores, best_lives, strict=True)
-    table = "\n".join(",".join(map(str, row)) for row in [("game", "score", "best_life"), *rows])
-    files = {"scores.csv": lambda path: path.write_text(table)}
+    rows = np.transpose([np.arange(1, config.games + 1), scores, best_lives])
+    table = [("game", "score", "best_life"), *rows]
+    files = {"scores.csv": lambda path: np.savetxt(path, table, "%s", ",")}
     play = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
     return test, files | ({"play.gif": play} if config.media else {})
 
@@ -484,10 +484,9 @@ def main(arguments=()):
         interrupted = agent.env_steps < config.steps
         games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
         say(f"Trained for {env_steps:,} steps, {games:,} games, {seconds:,.0f} s.")
-        table = "\n".join(",".join(map(str, row)) for row in [Update._fields, *history])
         half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
         files["weights.pth"] = partial(torch.save, half)  # half the precision is enough to play
-        files["history.csv"] = lambda path: path.write_text(table)
+        files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
         if config.media and history and history[-1].games:
             files["learning_curve.png"] = learning_curve(history).savefig
     try:

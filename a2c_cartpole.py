@@ -32,6 +32,7 @@ from collections import namedtuple
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import gymnasium as gym
 import numpy as np
@@ -185,8 +186,8 @@ def train(config):
     storage, history, lengths = RolloutStorage(), [], []  # lengths: steps of all episodes
     full, env_steps, start = 0, 0, time.perf_counter()
     steps, ended = np.zeros(config.num_envs, int), np.zeros(config.num_envs, bool)
-    say("update  episodes  mean steps  full in a row     loss  env steps")
     try:
+        say("update  episodes  mean steps  full in a row     loss  env steps")
         while env_steps < config.steps and full < config.solved_after:
             for _ in range(config.num_steps):
                 action, *outputs = agent.sample(state)
@@ -251,6 +252,7 @@ def save(path, write):
         print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
 
 
+@patch.dict(os.environ, SDL_VIDEODRIVER="dummy")  # no display is needed
 def pictures(agent, config, history):
     """Return what writes each picture: the learning curve, and one greedy episode."""
     from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
@@ -296,14 +298,13 @@ def main(arguments=()):
     say(f"Ten full episodes in a row: {ten}.")
     steps = evaluate(agent, config, 2**32 + config.seed)  # of episodes that no training has seen
     test = {name: float(getattr(steps, name)()) for name in ("mean", "std", "min", "max")}
-    say("Greedy, 100 new episodes: mean {mean:.1f}, std {std:.1f}, {min} to {max}.".format(**test))
+    say("Greedy, 100 new episodes: mean {mean:.1f}, {min:.0f} to {max:.0f} steps.".format(**test))
     solved, interrupted = agent.verdict == "Solved", agent.verdict == "Interrupted"
     summary = {"script": SCRIPT, "config": asdict(config), "solved": solved, "episodes": episodes}
     summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
     summary |= {"steps_per_second": env_steps / seconds, "evaluation": {"episodes": 100, **test}}
-    table = "\n".join(",".join(map(str, row)) for row in [Update._fields, *history])
     files = {"weights.pth": partial(torch.save, agent.network.state_dict())}
-    files["history.csv"] = lambda path: path.write_text(table)
+    files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
     files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
     shown = pictures(agent, config, history) if config.media and history else {}
     saved = [save(config.output_dir / name, write) for name, write in (files | shown).items()]
@@ -318,7 +319,7 @@ def main(arguments=()):
 
 
 if __name__ == "__main__":
-    if not NOTEBOOK:  # what is inherited from a notebook or a desktop may not work here
-        os.environ.update(MPLBACKEND="agg", SDL_VIDEODRIVER="dummy")
+    if not NOTEBOOK:
+        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
     # A kernel's own arguments are not ours, but those of %run are
     agent = main(sys.argv[1:] if not NOTEBOOK or sys.argv[0] == globals().get("__file__") else ())

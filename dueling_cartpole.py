@@ -28,6 +28,7 @@ from collections import namedtuple
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import gymnasium as gym
 import numpy as np
@@ -156,8 +157,7 @@ class Agent:
     @torch.no_grad()
     def update_target(self):
         """target = (1 - tau) * target + tau * q, weight by weight."""
-        networks = self.target_network, self.q_network
-        for target, q in zip(*(network.parameters() for network in networks), strict=True):
+        for target, q in zip(self.target_network.parameters(), self.q_network.parameters()):
             target.lerp_(q, self.config.tau)
 
 
@@ -179,8 +179,8 @@ def train(config):
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, sutton_barto_reward=True)
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history, full, start = [], 0, time.perf_counter()
-    say("episode  steps  mean of 10  full in a row     loss  env steps")
     try:
+        say("episode  steps  mean of 10  full in a row     loss  env steps")
         while len(history) < config.episodes and full < config.solved_after:
             episode, steps, losses, done = len(history) + 1, 0, [], False
             state, _ = env.reset(seed=None if history else config.seed)
@@ -244,12 +244,13 @@ def save(path, write):
         print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
 
 
+@patch.dict(os.environ, SDL_VIDEODRIVER="dummy")  # no display is needed
 def pictures(agent, config, history):
     """Return what writes each picture: the learning curve, and one greedy episode."""
     from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
 
     axes, frames = Figure(figsize=(8, 4.5), layout="constrained").subplots(), []
-    episodes, steps, mean, *_ = zip(*history, strict=True)
+    episodes, steps, mean, *_ = zip(*history)
     axes.plot(episodes, steps, ".-", color="0.75", label="steps")
     axes.plot(episodes, mean, label="mean of the last 10")
     axes.set(title=SCRIPT, xlabel="episode", ylabel="steps")
@@ -292,14 +293,13 @@ def main(arguments=()):
     say(f"The book's criterion, ten full episodes in a row: {ten}.")
     steps = evaluate(agent, config, 2**32 + config.seed)  # of episodes that no training has seen
     test = {name: float(getattr(steps, name)()) for name in ("mean", "std", "min", "max")}
-    say("Greedy, 100 new episodes: mean {mean:.1f}, std {std:.1f}, {min} to {max}.".format(**test))
+    say("Greedy, 100 new episodes: mean {mean:.1f}, {min:.0f} to {max:.0f} steps.".format(**test))
     solved, interrupted = agent.verdict == "Solved", agent.verdict == "Interrupted"
     summary = {"script": SCRIPT, "config": asdict(config), "solved": solved, "episodes": episodes}
     summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
     summary |= {"steps_per_second": env_steps / seconds, "evaluation": {"episodes": 100, **test}}
-    table = "\n".join(",".join(map(str, row)) for row in [Episode._fields, *history])
     files = {"weights.pth": partial(torch.save, agent.q_network.state_dict())}
-    files["history.csv"] = lambda path: path.write_text(table)
+    files["history.csv"] = lambda path: np.savetxt(path, [Episode._fields, *history], "%s", ",")
     files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
     shown = pictures(agent, config, history) if config.media and history else {}
     saved = [save(config.output_dir / name, write) for name, write in (files | shown).items()]
@@ -314,7 +314,7 @@ def main(arguments=()):
 
 
 if __name__ == "__main__":
-    if not NOTEBOOK:  # what is inherited from a notebook or a desktop may not work here
-        os.environ.update(MPLBACKEND="agg", SDL_VIDEODRIVER="dummy")
+    if not NOTEBOOK:
+        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
     # A kernel's own arguments are not ours, but those of %run are
     agent = main(sys.argv[1:] if not NOTEBOOK or sys.argv[0] == globals().get("__file__") else ())

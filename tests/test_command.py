@@ -192,7 +192,7 @@ def test_ctrl_c_in_the_first_episode_still_saves(script, monkeypatch, tmp_path):
         script.main(["--output-dir", str(tmp_path)])
     assert end.value.code == 130  # and no picture of nothing
     assert sorted(os.listdir(tmp_path)) == ["history.csv", "summary.json", "weights.pth"]
-    assert (tmp_path / "history.csv").read_text().count("\n") == 0  # only the head
+    assert (tmp_path / "history.csv").read_text().count("\n") == 1  # only the head
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["interrupted"] and summary["episodes"] == summary["env_steps"] == 0
 

@@ -40,6 +40,9 @@ def code(name, comments=False):
     visit(tree, [])
     if comments:
         docstrings = set(range(1, tree.body[0].end_lineno + 1))  # the chapter's own text
+        for i in reversed(range(1, len(lines))):  # a comment belongs to the line below
+            if lines[i - 1].startswith("#"):
+                place[i] = place.get(i + 1, "")
     else:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT:

@@ -51,7 +51,7 @@ def test_names_in_the_readme_exist():
     names += re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", JAPANESE.split("| 本のクラスや関数 |")[0])
     assert len(names) > 10
     for owner, method in names:
-        assert re.search(rf"^(class|def) {owner}\b|import {owner}\b", text, re.M), owner
+        assert re.search(rf"^(class |def |){owner}\b|import {owner}\b", text, re.M), owner
         assert not method or re.search(rf"^    (def )?{method}\b", text, re.M), method
 
 
