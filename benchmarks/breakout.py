@@ -129,7 +129,7 @@ def measures():
 
     default = script.Config().num_envs
     calls = {}
-    for bfloat16 in (0, 1)[: 1 + script.has_bfloat16()]:
+    for bfloat16 in (0, 1)[: 1 + script.Agent(script.Config()).network.bfloat16]:
         precision = ("float32", "bfloat16")[bfloat16]
         for num_envs in sorted({16, default}):
             calls[f"ours, {num_envs} games, {precision}"] = ("ours", num_envs, bfloat16)

@@ -61,8 +61,7 @@ def expectations(rows, history, games):
         episodes, steps, mean = group[["episodes", "env_steps", "evaluation_mean"]].median()
         medians = f"{number(episodes)} episodes, {number(steps)} steps"
         seconds, seeds = group.train_seconds.median(), f"{group.solved.sum()} of {len(group)} seeds"
-        greedy = f"greedy mean {number(mean)} (worst {number(group.evaluation_mean.min())})"
-        yield name, f"solved after {medians} and {seconds:.1f} s (medians; {seeds}); {greedy}."
+        yield name, f"{medians}, {seconds:.1f} s (medians; {seeds} solved), then {number(mean)} steps."
     score = f"{games.score.mean():.0f} in whole games ({len(games)} games, one training)"
     million = f"{history.env_steps.iloc[-1] / 1e6:.1f} million"
     yield "a2c_breakout", f"after {million} steps a mean score of {score}."
