@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LINK = re.compile(r"\[`([^`]+)`\]\(([./]*)(\w+\.py)(?:#L\d+)?\)")
+LINK = re.compile(r"\[`([^`]+)`\]\(((?:\.\./)*)([\w/]+\.py)(?:#L\d+)?\)")
 
 
 def definitions(text):
