@@ -191,7 +191,7 @@ def main(arguments=()):
     q, truth = q_values(agent), optimal(agent.config.gamma)
     right = sum(truth[p][q[p].argmax()] > truth[p].max() - 1e-9 for p in q)
     draw(q, history).savefig(options.output_dir / "gridworld.png")
-    print(f"The greedy action is right in {right} of {len(q)} places; seldom seen ones can be wrong.")
+    print(f"The greedy action is right in {right} of {len(q)} places; rare ones can be wrong.")
     return agent
 
 

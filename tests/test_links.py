@@ -37,3 +37,11 @@ def test_the_commands_of_a_guide_are_understood(page, tmp_path):
         script.parse([*shlex.split(flags), "--output-dir", str(tmp_path)])
     for target in re.findall(r"\]\(([\w.-]+\.md)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_example_of_the_sum_tree_is_right(capsys):
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (PAGES[0].parent / "sum_tree.md").read_text(), re.S
+    )
+    exec(code, {})
+    assert capsys.readouterr().out == re.search(r"# (42.*)", code)[1] + "\n"

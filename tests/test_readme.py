@@ -14,6 +14,7 @@ import per_cartpole
 
 README = (ROOT / "README.md").read_text()
 JAPANESE = (ROOT / "docs" / "README.ja.md").read_text()
+KOREAN = (ROOT / "docs" / "README.ko.md").read_text()
 
 
 def test_figures_are_those_of_the_results():
@@ -24,7 +25,13 @@ def test_figures_are_those_of_the_results():
 
 @pytest.mark.parametrize(
     "page, least",
-    [("README.md", 8), ("docs/README.ja.md", 8), ("docs/results.md", 4), ("docs/comparison.md", 2)],
+    [
+        ("README.md", 8),
+        ("docs/README.ja.md", 8),
+        ("docs/README.ko.md", 8),
+        ("docs/results.md", 4),
+        ("docs/comparison.md", 2),
+    ],
 )
 def test_links_lead_somewhere(page, least):
     links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", (ROOT / page).read_text())
@@ -52,7 +59,9 @@ def test_names_in_the_readme_exist():
     assert len(names) > 10
     for owner, method in names:
         assert re.search(rf"^(class |def |){owner}\b|import {owner}\b", text, re.M), owner
-        assert not method or re.search(rf"^    (def )?{method}\b|^{owner} = .*\b{method}\b", text, re.M), method
+        assert not method or re.search(
+            rf"^    (def )?{method}\b|^{owner} = .*\b{method}\b", text, re.M
+        ), method
 
 
 def test_flags_in_the_readme_exist():
@@ -68,36 +77,34 @@ def test_flags_in_the_readme_exist():
         assert f"\n    {flag.replace('-', '_')}: " in text or f'"--{flag}"' in text, flag
 
 
-def test_the_japanese_readme_has_the_same_numbers():
+@pytest.mark.parametrize("translation", [JAPANESE, KOREAN], ids=["ja", "ko"])
+def test_a_translated_readme_has_the_same_numbers(translation):
     small = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     words = {word: i for i, word in enumerate(small, 1)}
 
     def numbers(text):
-        text = re.sub(
-            rf"\b({'|'.join(words)})\b", lambda word: str(words[word[0].lower()]), text, flags=re.I
-        )
-        return re.findall(
-            r"\d+(?:[.,]\d+)*",
-            text.replace("1ライフ", "")
-            .replace("1000万", "10")
-            .replace("550万", "5.5")
-            .replace("30万", "300,000"),
-        )
+        one = re.compile(rf"\b({'|'.join(words)})\b", re.I)
+        text = one.sub(lambda word: str(words[word[0].lower()]), text)
+        for large, plain in ("1000", "10"), ("550", "5.5"), ("30", "300,000"):
+            text = re.sub(f"{large}[万만]", plain, text)
+        return re.findall(r"\d+(?:[.,]\d+)*", text.replace("1ライフ", ""))
 
-    assert set(numbers(JAPANESE)) - set(numbers(README)) == set()
+    assert set(numbers(translation)) - set(numbers(README)) == set()
     for block in ("seeds", "agent"):
         ours, theirs = (
-            text.split(f"<!-- {block} -->")[1].split("<!-- end")[0] for text in (README, JAPANESE)
+            text.split(f"<!-- {block} -->")[1].split("<!-- end")[0]
+            for text in (README, translation)
         )
         assert numbers(ours) == numbers(theirs) and len(numbers(ours)) > 5
 
 
-def test_the_japanese_readme_has_the_same_commands():
+@pytest.mark.parametrize("translation", [JAPANESE, KOREAN], ids=["ja", "ko"])
+def test_a_translated_readme_has_the_same_commands(translation):
     def commands(text):
         lines = "".join(re.findall(r"```sh\n(.*?)```", text, re.S)).splitlines()
         return {line.split(" #")[0].strip() for line in lines}
 
-    ours, theirs = commands(README), commands(JAPANESE)
+    ours, theirs = commands(README), commands(translation)
     assert len(theirs) > 5 and theirs <= ours
 
 
