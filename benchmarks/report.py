@@ -20,6 +20,8 @@ from PIL import Image
 from seeds import FOLDER, SCRIPTS, read
 from tables import markdown, number
 
+import weights
+
 ROOT = Path(__file__).parent.parent
 NEIGHBOURS = (  # which sections to compare (none: all), and what to say
     ("dqn", "ddqn", "", "Two networks share the target: one picks the next action, one values it."),
@@ -61,7 +63,10 @@ def expectations(rows, history, games):
         episodes, steps, mean = group[["episodes", "env_steps", "evaluation_mean"]].median()
         medians = f"{number(episodes)} episodes, {number(steps)} steps"
         seconds, seeds = group.train_seconds.median(), f"{group.solved.sum()} of {len(group)} seeds"
-        yield name, f"{medians}, {seconds:.1f} s (medians; {seeds} solved), then {number(mean)} steps."
+        yield (
+            name,
+            f"{medians}, {seconds:.1f} s (medians; {seeds} solved), then {number(mean)} steps.",
+        )
     score = f"{games.score.mean():.0f} in whole games ({len(games)} games, one training)"
     million = f"{history.env_steps.iloc[-1] / 1e6:.1f} million"
     yield "a2c_breakout", f"after {million} steps a mean score of {score}."
@@ -103,7 +108,8 @@ def written(rows, history, games):
         page["rule"] = markdown(tables.seeds(rule), "program")
     pages = {
         "docs/results.md": page,
-        "docs/per_ablation.md": {"ablation": markdown(ablation, "variant")},
+        "docs/per_ablation.md": {"ablation": markdown(ablation, "variant")}
+        | {name: markdown(t, t.index.name) for name, t in weights.tables().items()},
     }
     for name, language in PAGES.items():
         if (ROOT / name).exists():
