@@ -327,14 +327,14 @@ def train(config, agent=None, path=None):
                 agent.history.append(Update(agent.env_steps, games_over, *row))
                 bar.set_postfix_str(f"mean score {row[0]:.1f}" if games_over else "", False)
                 losses = []
-            if path and agent.env_steps - written >= config.checkpoint_every:
+            if path and not rank and agent.env_steps - written >= config.checkpoint_every:
                 written = agent.env_steps
                 save(path, partial(torch.save, agent.checkpoint()))
     except KeyboardInterrupt:
         pass  # what was learned is kept
     with suppress(BrokenPipeError):
         bar.close()
-    if path:
+    if path and not rank:
         save(path, partial(torch.save, agent.checkpoint()))
     return agent, agent.history
 
@@ -400,8 +400,8 @@ def play(agent, config):
     rows = np.transpose([np.arange(1, config.games + 1), scores, best_lives])
     table = [("game", "score", "best_life"), *rows]
     files = {"scores.csv": lambda path: np.savetxt(path, table, "%s", ",")}
-    play = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return test, files | ({"play.gif": play} if config.media else {})
+    gif = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
+    return test, files | ({"play.gif": gif} if config.media else {})
 
 
 # %% Main

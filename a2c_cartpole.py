@@ -18,7 +18,7 @@ how much better it turned out than the critic expected.
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
 algorithm S3, with environments in lockstep instead of threads. Book: Ogawa 2018, chapter 6.5.
-Expect: 346.5 episodes, 22,972 steps, 0.8 s (medians; 100 of 100 seeds solved), then 200 steps.
+Expect: 346.5 episodes, 22,972 steps, 0.8 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 """
 
 # %% Imports

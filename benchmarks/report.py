@@ -65,7 +65,7 @@ def expectations(rows, history, games):
         seconds, seeds = group.train_seconds.median(), f"{group.solved.sum()} of {len(group)} seeds"
         yield (
             name,
-            f"{medians}, {seconds:.1f} s (medians; {seeds} solved), then {number(mean)} steps.",
+            f"{medians}, {seconds:.1f} s (medians; {seeds} solved); greedy {number(mean)} steps.",
         )
     score = f"{games.score.mean():.0f} in whole games ({len(games)} games, one training)"
     million = f"{history.env_steps.iloc[-1] / 1e6:.1f} million"

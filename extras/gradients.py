@@ -21,6 +21,7 @@ weights), a sine through points (a network). Beside the first part of the notebo
 
 # %% Imports
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,4 @@ def main(arguments=()):
 
 
 if __name__ == "__main__":
-    import sys
-
     main([] if "ipykernel" in sys.modules else sys.argv[1:])

@@ -520,6 +520,11 @@ torch.save([whole, gradient(slice(4 * rank, 4 * rank + 4))], f"rank{rank}.pth")
 COUNTS = """
 import os, sys, torch, a2c_breakout as breakout
 ours, count, rank = [0, [], []], breakout.Games.count, os.environ["RANK"]
+save = breakout.save
+def saved(path, write):
+    assert rank == "0", f"rank {rank} writes {path}"
+    return save(path, write)
+breakout.save = saved
 def spied(self):
     ours[2] = self.seeds.tolist()
     ours[0] += self.env_steps
