@@ -84,6 +84,7 @@ class Config:
     clip_rewards: int = setting(0, 0, 1, "0: a brick pays 1, 4 or 7, as in the book; 1: always 1")
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
+    max_frames: int = setting(18_000, 100, 10**9, "of a game: five minutes; usual are 108,000")
     games: int = setting(10, 1, 1000, "games to play, after a training too")
 
     def __post_init__(self):
@@ -230,7 +231,7 @@ class Agent:
 
 
 # %% Train
-def make_env(num_envs, colour=False):
+def make_env(num_envs, max_frames, colour=False):
     """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
     # Preparation 4: 84 x 84 and grey; four pictures are a state, since one hides the ball's course
     height, width, stack_num = (210, 160, 1) if colour else (84, 84, 4)
@@ -243,7 +244,7 @@ def make_env(num_envs, colour=False):
         maxpool=True,  # ... and the brighter of the last two makes the picture
         reward_clipping=False,
         use_fire_reset=False,  # nobody presses FIRE but the policy
-        max_num_frames_per_episode=18_000,  # five minutes: a ball can bounce forever
+        max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
         img_height=height,
         img_width=width,
@@ -255,8 +256,8 @@ def make_env(num_envs, colour=False):
 class Games:
     """Games of Breakout that are played at once; keeps their states, lives and scores."""
 
-    def __init__(self, num_envs, seed):
-        self.env = make_env(num_envs)
+    def __init__(self, num_envs, seed, max_frames):
+        self.env = make_env(num_envs, max_frames)
         self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
         self.state, info = self.env.reset(seed=self.seeds)
         self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
@@ -302,7 +303,7 @@ def train(config, agent=None, path=None):
     agent = agent or Agent(config)
     if rank:
         torch.manual_seed(config.seed + 2**32 * rank)  # other actions than those of rank 0
-    games = Games(config.num_envs, [config.seed, agent.env_steps, rank])
+    games = Games(config.num_envs, [config.seed, agent.env_steps, rank], config.max_frames)
     storage, losses = RolloutStorage(), []
     start, written = time.perf_counter() - agent.seconds, agent.env_steps
     bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=rank or not sys.stderr)
@@ -378,17 +379,18 @@ def learning_curve(history):
 def play(agent, config):
     """Play whole games at once; return the statistics, and what writes each file."""
     torch.manual_seed(config.seed)
-    games, screen, frames = Games(config.games, config.seed), make_env(1, colour=True), []
+    games, frames = Games(config.games, config.seed, config.max_frames), []
+    screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
     running, (scores, best_lives) = np.ones(config.games, bool), np.zeros((2, config.games), int)
     if config.mode == "random":
-        env, names = games.env, [action.name for action in games.env.ale.get_action_set()]
-        say(f"States: {env.single_observation_space}\nActions: {env.single_action_space}, {names}")
+        say(f"States: {games.state.shape[1:]}, {games.state.dtype}")
+        say(f"Actions: {[action.name for action in games.env.ale.get_action_set()]}")
     say("game  score  best life")
     while running.any():
         action = agent.act(games.state)
         games.step(action)
-        if running[0]:  # game 1 in pictures
+        if running[0] and len(frames) < 4500:  # game 1 in pictures, at most three minutes
             picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
             frames.append(picture.quantize(16, dither=Image.Dither.NONE))
         for i in np.flatnonzero(running & games.ended):

@@ -110,7 +110,7 @@ class SumTree:
         for _ in range(self.depth):
             node = 2 * node
             left = self.nodes[node]
-            right = value >= left
+            right = (value >= left) & (self.nodes[node + 1] > 0)  # rounding finds no empty leaf
             value = value - left * right
             node = node + right
         return node - self.first_leaf
@@ -140,7 +140,6 @@ class ReplayMemory:
         """Return a Batch, one transition from each of batch_size equal parts of the total."""
         part = np.arange(batch_size) + torch.rand(batch_size, dtype=torch.float64).numpy()
         index = self.tree.find(part / batch_size * self.tree.nodes[1])
-        index = np.minimum(index, len(self) - 1)  # rounding can lead one too far
         weight = torch.from_numpy(self.weights(index)).float()
         return Batch(*(torch.from_numpy(column[index]) for column in self.columns), weight, index)
 

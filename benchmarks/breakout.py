@@ -53,7 +53,7 @@ def environment(num_envs, steps):
 
     import a2c_breakout as script
 
-    env = script.make_env(num_envs)
+    env = script.make_env(num_envs, script.Config().max_frames)
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(4, size=((WARM_UP + steps) // num_envs, num_envs))
     for action in actions[: WARM_UP // num_envs]:

@@ -80,11 +80,11 @@ class Config:
     learning_rate: float = setting(1e-4, 0, 1, "of Adam")
     max_grad_norm: float = setting(10.0, 0, 10**3, "longer gradients are clipped")
     batch_size: int = setting(64, 1, 10**5, "transitions per update: 4 for each step of a game")
-    memory_size: int = setting(200_000, 200, 10**9, "transitions kept, as in the article")
+    memory_size: int = setting(200_000, 1, 10**9, "transitions kept, as in the article")
     learn_start: int = setting(20_000, 1, 10**9, "transitions in memory from which on it learns")
     target_every: int = setting(500, 1, 10**9, "updates between copies of the target network")
     epsilon: float = setting(0.01, 0, 1, "probability of a random action in the end; first it is 1")
-    epsilon_steps: int = setting(250_000, 1, 10**9, "environment steps until it is at its end")
+    epsilon_steps: int = setting(250_000, 1, 10**9, "environment steps until it gets there")
     alpha: float = setting(0.5, 0, 1, "0 replays uniformly, 1 fully in proportion to the TD error")
     beta: float = setting(0.4, 0, 1, "share of the bias corrected at first; it rises to 1; 0: none")
     priority_epsilon: float = setting(0.01, 1e-12, 1, "eps: what has no error is drawn too")
@@ -92,6 +92,7 @@ class Config:
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
     checkpoint_memory: int = setting(0, 0, 1, "1: they hold the replay memory too, 7 KB each")
+    max_frames: int = setting(108_000, 100, 10**9, "of a game: half an hour, the usual limit")
     games: int = setting(10, 1, 1000, "games to play, after a training too")
 
     def __post_init__(self):
@@ -346,7 +347,7 @@ class Agent:
 
 
 # %% Train
-def make_env(num_envs, colour=False):
+def make_env(num_envs, max_frames, colour=False):
     """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
     height, width = (210, 160) if colour else (84, 84)  # preparation 4: 84 x 84 and grey
     return ale_py.vector_env.AtariVectorEnv(
@@ -358,7 +359,7 @@ def make_env(num_envs, colour=False):
         maxpool=True,  # ... and the brighter of the last two makes the picture
         reward_clipping=False,
         use_fire_reset=False,  # nobody presses FIRE but the policy
-        max_num_frames_per_episode=108_000,  # half an hour, the usual limit
+        max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
         img_height=height,
         img_width=width,
@@ -370,8 +371,8 @@ def make_env(num_envs, colour=False):
 class Games:
     """Games of Breakout that are played at once; keeps their states, lives and scores."""
 
-    def __init__(self, num_envs, seed):
-        self.env = make_env(num_envs)
+    def __init__(self, num_envs, seed, max_frames):
+        self.env = make_env(num_envs, max_frames)
         self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
         frame, info = self.env.reset(seed=self.seeds)
         # Four pictures are a state, since one hides the ball's course: (N, 4, 84, 84)
@@ -408,16 +409,13 @@ def train(config, agent=None, path=None):
     agent = agent or Agent(config)
     if agent.memory is None:
         agent.memory = ReplayMemory(config)
-    games, losses = Games(config.num_envs, [config.seed, agent.env_steps]), []
-    start, written = time.perf_counter() - agent.seconds, agent.env_steps
+    games = Games(config.num_envs, [config.seed, agent.env_steps], config.max_frames)
+    losses, start, written = [], time.perf_counter() - agent.seconds, agent.env_steps
     bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=not sys.stderr)
     try:
         while agent.env_steps < config.steps:
-            share = min(1, agent.env_steps / config.epsilon_steps)
-            frame, action = (
-                games.state[:, -1],
-                agent.act(games.state, 1 - share * (1 - config.epsilon)),
-            )
+            epsilon = max(config.epsilon, 1 - agent.env_steps / config.epsilon_steps)
+            frame, action = games.state[:, -1], agent.act(games.state, epsilon)
             reward, *ends = games.step(action)
             reward = np.sign(reward) if config.clip_rewards else reward
             agent.memory.push(frame, action, reward, *ends)
@@ -485,12 +483,13 @@ def learning_curve(history):
 def play(agent, config):
     """Play whole games at once; return the statistics, and what writes each file."""
     agent.rng = np.random.default_rng([config.seed, 3])
-    games, screen, frames = Games(config.games, config.seed), make_env(1, colour=True), []
+    games, frames = Games(config.games, config.seed, config.max_frames), []
+    screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
     running, (scores, best_lives) = np.ones(config.games, bool), np.zeros((2, config.games), int)
     if config.mode == "random":
-        env, names = games.env, [action.name for action in games.env.ale.get_action_set()]
-        say(f"States: {env.single_observation_space}\nActions: {env.single_action_space}, {names}")
+        say(f"States: {games.state.shape[1:]}, {games.state.dtype}")
+        say(f"Actions: {[action.name for action in games.env.ale.get_action_set()]}")
     say("game  score  best life")
     while running.any():
         action = agent.act(games.state)
@@ -571,8 +570,6 @@ def prepare(config):
     agent = Agent(config)
     if config.resume:
         load(checkpoint, agent.restore)
-        if agent.memory is None:
-            say("The replay memory starts empty: learning waits until it is filled again.")
     elif config.mode == "play":
         hint = "; trained weights are in the folder weights of this project"
         load(Path(config.weights).expanduser(), agent.q_network.load_state_dict, hint)
@@ -586,6 +583,8 @@ def main(arguments=()):
     config, agent = parse(arguments)
     files, interrupted, test, games, env_steps, seconds = {}, False, None, 0, 0, 0.0
     if config.mode == "train":
+        if config.resume and agent.memory is None:
+            say("The replay memory starts empty: learning waits until it is filled again.")
         agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
         interrupted = agent.env_steps < config.steps
         games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds

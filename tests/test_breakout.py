@@ -84,7 +84,7 @@ def refuse(monkeypatch, capsys, tmp_path):
 
 def test_the_preparations_against_the_bare_emulator():
     """No-ops, four frames an action, the brighter of the last two, none sticky, grey 84 x 84."""
-    env, colour = breakout.make_env(8), breakout.make_env(8, colour=True)
+    env, colour = breakout.make_env(8, 18_000), breakout.make_env(8, 18_000, colour=True)
     assert env.single_observation_space.shape == (4, 84, 84) and env.single_action_space.n == 4
     state, info = env.reset(seed=np.arange(8))
     colour.reset(seed=np.arange(8))
@@ -123,7 +123,7 @@ def test_the_preparations_against_the_bare_emulator():
 
 def test_a_lost_life_ends_the_return_and_keeps_the_wall():
     """It is terminated where a life falls, and only there; the step after a game is not valid."""
-    games, rng, kept, skipped = breakout.Games(16, 0), np.random.default_rng(0), 0, 0
+    games, rng, kept, skipped = breakout.Games(16, 0, 18_000), np.random.default_rng(0), 0, 0
     for _ in range(400):
         lives, ended, wall = games.lives, games.ended, games.state[:, -1, 22:37, 5:79] > 0
         _, terminated, truncated, valid = games.step(rng.integers(4, size=16))
@@ -149,8 +149,8 @@ def test_scores_are_of_whole_games_in_points(clip, rewards, monkeypatch, no_lear
         insert(self, *columns)
 
     class Sevenfold:
-        def __init__(self, num_envs):
-            self.env = make_env(num_envs)
+        def __init__(self, *arguments):
+            self.env = make_env(*arguments)
             self.reset = self.env.reset
 
         def step(self, action):
@@ -611,7 +611,7 @@ def test_random_shows_the_task(run, tmp_path):
 
 def test_a_game_that_does_not_end_is_cut_short_after_five_minutes():
     """Nobody ever presses FIRE. Time up is no end: it is truncated, not terminated."""
-    games, steps, truncated = breakout.Games(1, 0), 0, [False]
+    games, steps, truncated = breakout.Games(1, 0, 18_000), 0, [False]
     while not games.ended[0]:
         _, terminated, truncated, _ = games.step(np.zeros(1, int))
         steps += 1

@@ -1,18 +1,25 @@
 """Prioritized replay on Breakout: the memory against plain lists, the switches, the outside."""
 
-import importlib
+import copy
+import difflib
+import inspect
+import json
+import os
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-import per_cartpole
 import pytest
 import torch
 from conftest import ROOT
+from test_breakout import TRAINED, wait_for_steps
 
-sys.path.append(str(ROOT / "extras"))
-per = importlib.import_module("per_breakout")
-from per_breakout import Agent, Config, ReplayMemory  # noqa: E402
+import a2c_breakout
+import per_cartpole
+
+sys.path.insert(0, str(ROOT / "extras"))
+import per_breakout as per
+from per_breakout import Agent, Config, ReplayMemory
 
 
 class Scripted:
@@ -44,8 +51,8 @@ def play(monkeypatch, config, steps, seed=0):
     {(step, game): (state, action, n-step reward, next state, discount)}.
     """
     rng = np.random.default_rng(seed)
-    monkeypatch.setattr(per, "make_env", lambda n: Scripted(n, rng))
-    games, memory = per.Games(config.num_envs, seed), ReplayMemory(config)
+    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, rng))
+    games, memory = per.Games(config.num_envs, seed, 0), ReplayMemory(config)
     track = [[] for _ in range(config.num_envs)]  # of each game: (state, action, reward, ends...)
     pictures = [[frame] for frame in games.state[:, -1]]  # of this life
     for _ in range(steps):
@@ -57,7 +64,9 @@ def play(monkeypatch, config, steps, seed=0):
         memory.push(frame, action, reward, *ends)
         for game in range(config.num_envs):
             terminated, truncated, valid = (bool(end[game]) for end in ends)
-            track[game].append((states[game], action[game], reward[game], terminated, truncated, valid))
+            track[game].append(
+                (states[game], action[game], reward[game], terminated, truncated, valid)
+            )
             if terminated or not valid:
                 pictures[game] = []
             pictures[game].append(games.state[game, -1])
@@ -111,3 +120,227 @@ def test_the_memory_against_plain_lists_of_stacks(monkeypatch, n_step, steps):
             assert found[key][4] == pytest.approx(discount, rel=1e-6)
             if discount:
                 assert np.array_equal(found[key][3], next_state), key
+
+
+def test_a_memory_saved_and_filled_further_joins_no_games(monkeypatch):
+    """What was the last step when it was saved leads nowhere; the step before it is cut."""
+    config = Config(num_envs=5, memory_size=200, n_step=3, gamma=0.9)
+    memory, expected = play(monkeypatch, config, 60)
+    other = ReplayMemory(config)
+    arrays = [torch.from_numpy(a.copy()) for a in (*memory.columns(), memory.tree.nodes)]
+    other.restore(memory.pushed, memory.max_priority, *arrays)
+    frame, no = np.full((5, 84, 84), 9, np.uint8), np.zeros(5, bool)
+    for _ in range(6):
+        other.push(frame, np.zeros(5, int), np.ones(5), no, no, ~no)
+    found = drawn(other)
+    assert not any(step == 59 for step, _ in found)
+    for (step, _), (state, _, reward, next_state, discount) in found.items():
+        if step >= 60:
+            assert state[-1].min() == 9 and set(np.unique(state[:-1])) <= {0, 9}
+            assert reward == pytest.approx(1 + 0.9 + 0.81)
+        elif discount:
+            assert not (next_state == 9).all((1, 2)).any(), step
+    kept = [key for key in found if key in expected and key[0] < 56]
+    assert len(kept) > 50
+    for key in kept:
+        for a, b in zip(found[key], expected[key], strict=True):
+            assert np.allclose(a, b) or not expected[key][4]
+
+
+def test_tree_weights_and_target_are_those_of_cartpole():
+    """The tree to the letter; weights and targets in numbers, of one step and two networks."""
+    assert inspect.getsource(per.SumTree) == inspect.getsource(per_cartpole.SumTree)
+    rng = np.random.default_rng(0)
+    config = Config(num_envs=4, memory_size=100, n_step=1, gamma=0.9, bfloat16=0)
+    ours = ReplayMemory(config)
+    theirs = per_cartpole.ReplayMemory(per_cartpole.Config(memory_size=100, beta=0.7), 4)
+    no = np.zeros(4, bool)
+    for _ in range(25):
+        ours.push(np.zeros((4, 84, 84), np.uint8), np.zeros(4, int), np.zeros(4), no, no, ~no)
+    for leaf, priority in enumerate(rng.random(100)):
+        theirs.push(np.zeros(4), 0, 0, np.zeros(4), False)
+        ours.tree[leaf] = theirs.tree[leaf] = priority
+    theirs.pushed, theirs.config.beta_steps = 100, 10**9
+    index = np.arange(0, 100, 7)
+    np.testing.assert_allclose(ours.weights(index, 0.7), theirs.weights(index), rtol=1e-6)
+
+    agent = Agent(config)
+    for p in agent.target_network.parameters():
+        p.data += 0.02 * torch.randn_like(p)
+    states = torch.from_numpy(rng.integers(256, size=(6, 4, 84, 84), dtype=np.uint8))
+    reward, terminated = torch.rand(6), torch.tensor([0.0, 1, 0, 0, 1, 0])
+    batch = per.Batch(states, None, reward, states, 0.9 * (1 - terminated), None, None)
+    same = SimpleNamespace(next_state=states, reward=reward, terminated=terminated)
+    double = per_cartpole.Agent.td_target(agent, same)
+    torch.testing.assert_close(agent.td_target(batch), double)
+    agent.config.double = 0
+    single = reward + 0.9 * (1 - terminated) * agent.target_network(states).amax(1).detach()
+    torch.testing.assert_close(agent.td_target(batch), single)
+    assert not torch.allclose(double, single)
+
+
+def test_the_switches():
+    """alpha 0 draws all alike; beta 0 has no weights; dueling: mean advantage 0, one value more."""
+    config = Config(num_envs=4, memory_size=100, alpha=0, n_step=1)
+    memory, no = ReplayMemory(config), np.zeros(4, bool)
+    for _ in range(25):
+        memory.push(np.zeros((4, 84, 84), np.uint8), np.zeros(4, int), np.zeros(4), no, no, ~no)
+    memory.update(np.arange(20, 28), np.linspace(0, 9, 8))
+    leaves = memory.tree[np.arange(100)]
+    assert set(leaves) == {0.0, 1.0} and leaves.sum() == 4 * (25 - 1 - 3)
+    memory.tree[np.arange(50)] = 7.0
+    assert (memory.weights(np.arange(0, 80, 9), 0.0) == 1).all()
+    torch.manual_seed(0)
+    plain, dueling = per.QNetwork(4), per.QNetwork(4, dueling=True)
+    assert plain.head.out_features == 4 and dueling.head.out_features == 5
+    states = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8)
+    value = dueling.head(dueling.conv(states / 255))[:, 0]
+    assert dueling(states).shape == (3, 4)
+    torch.testing.assert_close(dueling(states).mean(1), value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
+    """One update: weights outside the loss, new priorities, the target copied in time."""
+    config = Config(
+        num_envs=5, memory_size=200, batch_size=8, target_every=2, bfloat16=0, alpha=0.7
+    )
+    agent = Agent(config)
+    agent.memory, _ = play(monkeypatch, config, 30)
+    agent.memory.config = config
+    batches, sample = [], agent.memory.sample
+    agent.memory.sample = lambda *a: batches.append(sample(*a)) or batches[-1]
+    q0 = copy.deepcopy(agent.q_network)
+    agent.memory.tree[np.arange(60)] *= 5
+    loss = agent.learn()
+    batch = batches[0]
+    delta = (
+        batch.reward
+        + batch.discount * q0(batch.next_state).amax(1)
+        - q0(batch.state).gather(1, batch.action).squeeze(1)
+    )
+    huber = torch.where(delta.abs() < 1, delta**2 / 2, delta.abs() - 0.5)
+    assert loss == pytest.approx((batch.weight * huber).mean().item(), rel=1e-4)
+    assert batch.weight.max() == 1 and batch.weight.min() < 1
+    wanted = (delta.abs().detach().numpy() + 0.01) ** 0.7
+    last = {int(i): p for i, p in zip(batch.index, wanted, strict=True)}  # drawn twice: the last
+    np.testing.assert_allclose(agent.memory.tree[np.array(list(last))], list(last.values()), 1e-3)
+    same = [torch.equal(a, b) for a, b in zip(q0.parameters(), agent.target_network.parameters())]
+    assert all(same)
+    agent.learn()
+    pairs = zip(agent.q_network.parameters(), agent.target_network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_draw_and_update_costs_at_a_million_at_most_twice_what_it_does_at_ten_thousand():
+    """In operations: the tree's depth, 20 against 14."""
+    small, large = (per.SumTree(n) for n in (10_000, 10**6))
+    assert (small.depth, large.depth) == (14, 20)
+
+
+# The outside
+
+SHORT = ["--steps", 1200, "--num-envs", 8, "--learn-start", 400, "--batch-size", 8]
+SHORT += ["--epsilon-steps", 400, "--games", 1, "--memory-size", 2000, "--max-frames", 400]
+
+
+def test_what_a2c_breakout_has_too_is_the_same_to_the_letter():
+    for name in ("setting", "say", "save", "learning_curve", "load"):
+        a, b = (inspect.getsource(getattr(module, name)) for module in (per, a2c_breakout))
+        assert a == b, name
+    for name in ("parse", "play", "main"):
+        a, b = (inspect.getsource(getattr(m, name)).splitlines() for m in (per, a2c_breakout))
+        changed = [line for line in difflib.ndiff(a, b) if line[0] in "+-"]
+        assert len(changed) <= 8, changed
+
+
+def test_a_training_writes_its_files_and_goes_on_with_an_empty_memory(run, tmp_path):
+    status, out, err = run("extras/per_breakout", *SHORT)
+    folder = tmp_path / "runs" / "per_breakout"
+    assert status == 0 and "Trained for 1,2" in out and "Warning" not in err, err
+    assert sorted(os.listdir(folder)) == TRAINED
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 1200 <= summary["env_steps"] < 1208 and summary["evaluation"]["episodes"] == 1
+    history = np.genfromtxt(folder / "history.csv", delimiter=",", names=True, ndmin=1)
+    assert history.dtype.names == per.Update._fields and 0 < history["loss"][0] < 1
+    assert os.path.getsize(folder / "weights.pth") < 4e6
+    status, out, err = run("extras/per_breakout", "--resume", "--steps", 1400)
+    assert status == 0 and "memory starts empty" in out and "Trained for 1,4" in out
+    weights = folder / "weights.pth"
+    status, out, err = run("extras/per_breakout", "play", "--weights", weights, "--games", 2)
+    assert (status, err) == (0, "") and "2 games: mean" in out
+    status, out, err = run("extras/per_breakout", "random", "--games", 2)
+    assert (status, err) == (0, "") and "(4, 84, 84)" in out and "'FIRE'" in out
+
+
+@pytest.mark.parametrize("with_memory", [0, 1])
+def test_kill_9_and_resume(start, run, tmp_path, with_memory):
+    """A checkpoint is whole at any moment; with its memory, learning goes on at once."""
+    flags = ["--checkpoint-every", 40, "--checkpoint-memory", with_memory]
+    process = start("extras/per_breakout", *SHORT, *flags)
+    wait_for_steps(process, 700)
+    process.kill()
+    process.communicate()
+    path = tmp_path / "runs" / "per_breakout" / "checkpoint.pth"
+    saved = per.load(path, dict)
+    assert saved["progress"][0] >= 600 and saved["progress"][1] > 0
+    agent = Agent(Config(**saved["config"]))
+    per.load(path, agent.restore)
+    assert agent.updates == saved["progress"][1]
+    assert (agent.memory is not None) == with_memory == ("memory" in saved)
+    if with_memory:
+        assert (
+            len(agent.memory)
+            == saved["progress"][0]
+            + (~agent.memory.valid).sum()
+            - (agent.memory.valid.size - len(agent.memory))
+            - 8
+        )
+    status, out, _ = run("extras/per_breakout", "--resume", "--no-media")
+    assert status == 0 and ("memory starts empty" in out) == (not with_memory)
+
+
+def test_the_seed_decides_everything_and_a_resumed_agent_is_the_same():
+    flags = dict(zip([f[2:].replace("-", "_") for f in SHORT[::2]], SHORT[1::2], strict=True))
+    a, b, c = (per.train(Config(**flags | {"seed": s, "steps": 700}))[0] for s in (1, 1, 2))
+    weights = [torch.cat([p.flatten() for p in x.q_network.parameters()]) for x in (a, b, c)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert a.scores == b.scores and a.updates == b.updates > 0
+
+
+BAD = [
+    (["watch"], "'watch'"),
+    (["--games", "0"], "games"),
+    (["--dueling", "2"], "dueling"),
+    (["--alpha", "nan"], "alpha"),
+    (["--n-step", "0"], "n_step"),
+    (["--memory-size", str(10**9)], "GiB"),
+    (["--memory-size", "200", "--num-envs", "100"], "memory_size"),
+    (["--output-dir", "file"], "file"),
+    (["play", "--resume"], "--resume"),
+    (["play"], "weights"),
+    (["play", "--weights", "other.pth"], "other.pth"),
+    (["play", "--weights", "nan.pth"], "nan.pth is not finite"),
+    (["--resume", "--output-dir", "saved", "--alpha", "0"], "alpha is 0.5 there, not 0.0"),
+    (["--resume", "--output-dir", "nowhere"], "checkpoint.pth"),
+    (["--output-dir", "saved"], "--resume"),
+]
+
+
+@pytest.mark.parametrize("arguments, named", BAD)
+def test_bad_input_is_one_line(arguments, named, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "saved").mkdir()
+    agent = Agent(Config())
+    torch.save(agent.checkpoint(), "saved/checkpoint.pth")
+    good = agent.q_network.state_dict()
+    torch.save({k: torch.full_like(v, torch.nan) for k, v in good.items()}, "nan.pth")
+    torch.save(a2c_breakout.ActorCritic(4).state_dict(), "other.pth")
+    monkeypatch.setattr(per, "__file__", str(tmp_path / "per_breakout.py"))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as end:
+        per.main(arguments)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("per_breakout.py: error: ") and named in err
+    assert sorted(tmp_path.rglob("*")) == before
