@@ -1,6 +1,7 @@
-"""How fast a2c_breakout.py trains, beside stable-baselines3's A2C; writes results/breakout_speed.json.
+"""How fast Breakout is learned, beside stable-baselines3: results/breakout_speed.json, dqn_speed.json.
 
-    python benchmarks/breakout.py
+    python benchmarks/breakout.py          a2c_breakout.py and stable-baselines3's A2C
+    python benchmarks/breakout.py --dqn    extras/per_breakout.py and stable-baselines3's DQN
 
 Each round measures, one after the other, with nothing else running, in processes of their own:
 
@@ -11,6 +12,9 @@ Each round measures, one after the other, with nothing else running, in processe
   operations, as PyTorch's do unless told otherwise: alone it is faster so. The limit of a loop in which they take turns
   is 1 / (1 / environment + 1 / network)
 - memory: peak resident memory of our training, in GiB
+
+With --dqn each learns four samples for each step of a game, from 16 games; the limit is that of turns between
+the environment and the network, which acts and learns from the same batch again and again.
 """
 
 import argparse
@@ -22,12 +26,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-RESULTS = Path(__file__).parent / "results" / "breakout_speed.json"
+sys.path[:0] = [str(ROOT), str(ROOT / "extras")]
+RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2000
 SPIN = {"GOMP_SPINCOUNT": "40000"}  # what the script tells OpenMP when it is run
+
+
+def peak():
+    """Peak resident memory of this process, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def ours(num_envs, bfloat16, steps):
@@ -43,8 +53,49 @@ def ours(num_envs, bfloat16, steps):
     script.Agent.learn = timed
     script.train(script.Config(steps=WARM_UP + steps, num_envs=num_envs, bfloat16=bfloat16))
     (first, start), (last, end) = next(mark for mark in marks if mark[0] >= WARM_UP), marks[-1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"speed": (last - first) / (end - start), "memory": peak}
+    return {"speed": (last - first) / (end - start), "memory": peak()}
+
+
+def per(bfloat16, alpha, steps):
+    """Trains extras/per_breakout.py; returns steps a second while it learns, and peak memory."""
+    import per_breakout as script
+
+    marks, learn = [], script.Agent.learn
+
+    def timed(self):
+        marks.append((self.env_steps, time.perf_counter()))
+        return learn(self)
+
+    script.Agent.learn = timed
+    settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha}
+    script.train(script.Config(steps=2 * WARM_UP + steps, **settings))
+    (first, start), (last, end) = next(m for m in marks if m[0] >= 2 * WARM_UP), marks[-1]
+    return {"speed": (last - first) / (end - start), "memory": peak()}
+
+
+def dqn_network(bfloat16, steps):
+    """Acts in 16 games and learns from 64 transitions, the same ones each time."""
+    import numpy as np
+    import per_breakout as script
+    import torch
+
+    agent, rng = script.Agent(script.Config(bfloat16=bfloat16)), np.random.default_rng(0)
+    state, next_state = (
+        torch.from_numpy(rng.integers(256, size=(64, 4, 84, 84), dtype=np.uint8)) for _ in range(2)
+    )
+    one = torch.ones(64)
+    batch = script.Batch(state, one.long()[:, None], one, next_state, one, one, None)
+    agent.memory = SimpleNamespace(sample=lambda *_: batch, update=lambda *_: None)
+
+    def rounds(n):
+        for _ in range(n):
+            agent.act(state[:16].numpy(), 0.01)
+            agent.learn()
+
+    rounds(WARM_UP // 160)
+    start, n = time.perf_counter(), steps // 16
+    rounds(n)
+    return {"speed": 16 * n / (time.perf_counter() - start)}
 
 
 def environment(num_envs, steps):
@@ -101,9 +152,9 @@ def atari_game(**settings):
     return gym.make("BreakoutNoFrameskip-v4", **settings)
 
 
-def sb3(kind, steps):
-    """Trains stable-baselines3's A2C with its defaults, which are for Atari, on 16 games of four stacked pictures."""
-    from stable_baselines3 import A2C
+def sb3(kind, dqn, steps):
+    """Trains stable-baselines3's A2C or DQN, with defaults for Atari, on 16 games of four stacked pictures."""
+    from stable_baselines3 import A2C, DQN
     from stable_baselines3.common import vec_env
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_atari_env
@@ -116,20 +167,37 @@ def sb3(kind, steps):
             return True
 
     env = make_atari_env(atari_game, 16, seed=0, vec_env_cls=getattr(vec_env, kind))
-    model = A2C("CnnPolicy", vec_env.VecFrameStack(env, 4), seed=0, ent_coef=0.01)
-    model.learn(WARM_UP + steps, callback=Clock())
-    (first, start), (last, end) = next(mark for mark in marks if mark[0] >= WARM_UP), marks[-1]
+    env, warm_up = vec_env.VecFrameStack(env, 4), WARM_UP
+    if dqn:
+        warm_up *= 2
+        settings = {"buffer_size": 200_000, "learning_starts": WARM_UP, "train_freq": 1}
+        settings |= {"batch_size": 64, "gradient_steps": 1, "optimize_memory_usage": True}
+        settings |= {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
+        model = DQN("CnnPolicy", env, seed=0, **settings)
+    else:
+        model = A2C("CnnPolicy", env, seed=0, ent_coef=0.01)
+    model.learn(warm_up + steps, callback=Clock())
+    (first, start), (last, end) = next(mark for mark in marks if mark[0] >= warm_up), marks[-1]
     env.close()
     return {"speed": (last - first) / (end - start)}
 
 
-def measures():
+def measures(dqn):
     """The calls of a round: {name: (function, arguments)}."""
     import a2c_breakout as script
 
     default = script.Config().num_envs
-    calls = {}
-    for bfloat16 in (0, 1)[: 1 + script.Agent(script.Config()).network.bfloat16]:
+    calls, precisions = {}, (0, 1)[: 1 + script.Agent(script.Config()).network.bfloat16]
+    if dqn:
+        for bfloat16 in precisions:
+            precision = ("float32", "bfloat16")[bfloat16]
+            for alpha in (0, 1):
+                kind = ("uniform", "prioritized")[alpha]
+                calls[f"ours, {kind}, {precision}"] = ("per", bfloat16, alpha)
+            calls[f"network, {precision}"] = ("dqn_network", bfloat16)
+        calls["environment"] = ("environment", 16)
+        return calls | {f"sb3, {k}": ("sb3", k, 1) for k in ("DummyVecEnv", "SubprocVecEnv")}
+    for bfloat16 in precisions:
         precision = ("float32", "bfloat16")[bfloat16]
         for num_envs in sorted({16, default}):
             calls[f"ours, {num_envs} games, {precision}"] = ("ours", num_envs, bfloat16)
@@ -137,7 +205,7 @@ def measures():
     for num_envs in sorted({16, default}):
         calls[f"environment, {num_envs} games"] = ("environment", num_envs)
     for kind in ("DummyVecEnv", "SubprocVecEnv"):
-        calls[f"sb3, {kind}"] = ("sb3", kind)
+        calls[f"sb3, {kind}"] = ("sb3", kind, 0)
     return calls
 
 
@@ -149,6 +217,7 @@ def main():
     parser.add_argument(
         "--steps", type=int, default=10_000, help="counted, a measure (default: 10000)"
     )
+    parser.add_argument("--dqn", action="store_true", help="prioritized replay, not A2C")
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)  # a measure, in this process
     options = parser.parse_args()
     if options.one:
@@ -158,7 +227,7 @@ def main():
         return
     found = {}
     for i in range(options.rounds):
-        for name, call in measures().items():
+        for name, call in measures(options.dqn).items():
             command = [
                 sys.executable,
                 __file__,
@@ -173,7 +242,7 @@ def main():
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env=os.environ | (SPIN if call[0] == "ours" else {}),
+                env=os.environ | (SPIN if call[0] in ("ours", "per") else {}),
             )
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)
@@ -189,7 +258,8 @@ def main():
         "medians": medians,
         "speeds": speeds,
     }
-    RESULTS.write_text(json.dumps(summary, indent=2) + "\n")
+    name = "dqn_speed" if options.dqn else "breakout_speed"
+    (RESULTS / f"{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -297,10 +297,10 @@ class Agent:
     @torch.no_grad()
     def td_target(self, batch):
         """y = R + gamma^n * Q_target(s', argmax_a' Q(s', a')), shape (B,); DQN: of Q_target."""
-        chooser = self.q_network if self.config.double else self.target_network
-        best_action = chooser(batch.next_state).argmax(1, keepdim=True)  # (B, 1)
-        next_q = self.target_network(batch.next_state).gather(1, best_action).squeeze(1)
-        return batch.reward + batch.discount * next_q
+        next_q = self.target_network(batch.next_state)  # (B, A)
+        best_q = self.q_network(batch.next_state) if self.config.double else next_q
+        best_action = best_q.argmax(1, keepdim=True)  # (B, 1)
+        return batch.reward + batch.discount * next_q.gather(1, best_action).squeeze(1)
 
     def learn(self):
         """Make one gradient step on a batch, at times copy the target network; return the loss."""
