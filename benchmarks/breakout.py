@@ -7,6 +7,7 @@ Each round measures, one after the other, with nothing else running, in processe
 
 - ours: steps a second of a2c_breakout.py, with its default number of games, with 16, and with bfloat16 where the CPU
   has it; the first 2,000 steps are not counted
+- busy: the same beside another process that keeps one core busy
 - sb3: steps a second of stable-baselines3's A2C with 16 games, in one process (DummyVecEnv) and in 16 (SubprocVecEnv)
 - environment, network: steps a second of each part of ours alone, the network with threads that spin between two
   operations, as PyTorch's do unless told otherwise: alone it is faster so. The limit of a loop in which they take turns
@@ -32,7 +33,16 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "extras")]
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2000
-SPIN = {"GOMP_SPINCOUNT": "40000"}  # what the script tells OpenMP when it is run
+SPIN = {"GOMP_SPINCOUNT": "1000"}  # what the script tells OpenMP when it is run
+
+
+def busy(num_envs, bfloat16, steps):
+    """Trains beside a process that keeps one core busy."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            return ours(num_envs, bfloat16, steps)
+        finally:
+            other.kill()
 
 
 def peak():
@@ -201,6 +211,7 @@ def measures(dqn):
         precision = ("float32", "bfloat16")[bfloat16]
         for num_envs in sorted({16, default}):
             calls[f"ours, {num_envs} games, {precision}"] = ("ours", num_envs, bfloat16)
+            calls[f"busy, {num_envs} games, {precision}"] = ("busy", num_envs, bfloat16)
             calls[f"network, {num_envs} games, {precision}"] = ("network", num_envs, bfloat16)
     for num_envs in sorted({16, default}):
         calls[f"environment, {num_envs} games"] = ("environment", num_envs)
@@ -242,7 +253,7 @@ def main():
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env=os.environ | (SPIN if call[0] in ("ours", "per") else {}),
+                env=os.environ | (SPIN if call[0] in ("ours", "busy", "per") else {}),
             )
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)

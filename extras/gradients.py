@@ -117,6 +117,8 @@ def main(arguments=()):
     parser.add_argument("--seed", type=int, default=0, help="of the points and the network (0)")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/gradients"))
     options = parser.parse_args(arguments)
+    if not 0 <= options.seed < 2**32:
+        parser.error(f"--seed {options.seed} is not from 0 to {2**32 - 1}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -144,8 +144,7 @@ def q_values(agent):
 
 def optimal(gamma):
     """Return the true {place: Q (4,)}, by value iteration."""
-    env = GridWorld()
-    q = {place: np.zeros(4) for place in env.states()}
+    env, q = GridWorld(), {place: np.zeros(4) for place in GridWorld().states()}
     for _ in range(100):  # more than enough: the goal is at most six steps away
         for place, action in itertools.product(q, range(4)):
             there, reward = env.move(place, action)
@@ -183,11 +182,13 @@ def main(arguments=()):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/gridworld"))
     options = parser.parse_args(arguments)
+    if not 0 <= options.seed < 2**32:
+        parser.error(f"--seed {options.seed} is not from 0 to {2**32 - 1}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        agent, history = train(Config(options.seed))
-    except (OSError, ValueError) as error:  # ValueError: a negative seed
+    except OSError as error:
         parser.error(error)
+    agent, history = train(Config(options.seed))
     q, truth = q_values(agent), optimal(agent.config.gamma)
     right = sum(truth[p][q[p].argmax()] > truth[p].max() - 1e-9 for p in q)
     draw(q, history).savefig(options.output_dir / "gridworld.png")

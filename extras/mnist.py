@@ -146,12 +146,14 @@ def main(arguments=()):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/mnist"))
     options = parser.parse_args(arguments)
+    if not 0 <= options.seed < 2**32:
+        parser.error(f"--seed {options.seed} is not from 0 to {2**32 - 1}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         name, *data = load_data()
         print(f"{len(data[1]):,} digits: {name}.")
         x, y, x_test, y_test = split(*data, options.seed)
-    except (OSError, ValueError, ImportError) as error:  # ValueError: a negative seed
+    except (OSError, ValueError, ImportError) as error:
         parser.error(error)
     network, shares = train(x, y, x_test, y_test, options.seed)
     print(f"Right before the training: {shares[0]:.1%}, after it: {shares[-1]:.1%}.")

@@ -44,7 +44,7 @@ from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
-    os.environ.setdefault("GOMP_SPINCOUNT", "40000")  # idle threads of torch give way to the games
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
 
 import numpy as np
 import torch

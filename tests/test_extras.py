@@ -12,11 +12,12 @@ from conftest import ROOT
 from gymnasium.utils.env_checker import check_env
 
 sys.path.insert(0, str(ROOT / "extras"))
+import first_look
 import gradients
 import gridworld
 import mnist
 
-PICTURES = {"gradients": "gradients.png", "gridworld": "gridworld.png", "mnist": "mnist.png"}
+NAMES = ["first_look", "gradients", "gridworld", "mnist"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,23 +26,40 @@ def empty_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(mnist, "CACHE", tmp_path / "cache")
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_whole_command(name, tmp_path):
     command = [sys.executable, "-W", "error", ROOT / "extras" / f"{name}.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "runs" / name / PICTURES[name]).stat().st_size > 10_000
+    assert (tmp_path / "runs" / name / f"{name}.png").stat().st_size > 10_000
     assert len((ROOT / "extras" / f"{name}.py").read_text().splitlines()) <= 200
 
 
-@pytest.mark.parametrize("module", [gradients, gridworld, mnist])
+@pytest.mark.parametrize("module", [first_look, gradients, gridworld, mnist])
 def test_bad_input_is_one_line(module, tmp_path, capsys):
     (tmp_path / "file").touch()
-    for arguments in (["--output-dir", str(tmp_path / "file")], ["--seed", "x"]):
+    for arguments in (["--output-dir", str(tmp_path / "file")], ["--seed", "x"], ["--seed", "-1"]):
         with pytest.raises(SystemExit) as end:
             module.main(arguments)
         err = capsys.readouterr().err
         assert end.value.code == 2 and err.count("\n") == 1 and arguments[1] in err
+
+
+def test_a_first_look_shows_what_the_environment_returns():
+    memory, frames = first_look.play(first_look.Config(seed=3))
+    assert len(memory) == len(frames) == 100 and frames[0].shape == (400, 600, 3)
+    falls = [t.terminated for t in memory.transitions]
+    assert 2 <= sum(falls) <= 10  # pushed by chance, it falls after some twenty steps
+    for before, after, fell in zip(memory.transitions, list(memory.transitions)[1:], falls):
+        assert np.array_equal(before.next_state, after.state) != fell
+    batch = memory.sample(32)
+    assert batch.state.shape == (32, 4) and batch.action.shape == (32,)
+    small = first_look.ReplayMemory(first_look.Config(memory_size=100))
+    for i in range(130):
+        small.push(i, 0, 0, 0, 0)
+    assert len(small) == 100 and set(small.sample(100).state) == set(range(30, 130))
+    assert "(32, 4)  float32" in first_look.shapes(memory, 32)
+    assert len(first_look.table(memory).splitlines()) == 11
 
 
 def test_gradients_reach_what_is_known():
