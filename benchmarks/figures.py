@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from seeds import SCRIPTS
+from tables import places
 
 
 def learning_curves(curves, seeds):
@@ -27,18 +28,31 @@ def learning_curves(curves, seeds):
 
 
 def ablation(rows):
-    """Environment steps until solved: a dot for each seed of each variant, and the median."""
+    """The variants of prioritized replay."""
+    groups = rows.groupby(["share", "program"], sort=False)
+    names = {
+        f"{program}{'' if share == 1 else ', quarter rate'}": g for (share, program), g in groups
+    }
+    return dots(names, "environment steps until solved (red: not in 500 episodes)")
+
+
+def inside(rows):
+    """Importance weights outside, inside the loss and without, under each optimizer."""
+    return dots(places(rows), "environment steps until solved (red: not in 200 episodes)")
+
+
+def dots(groups, label):
+    """Environment steps until solved: a dot for each seed of each group, and the median."""
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    jitter, labels = np.random.default_rng(0), []
-    for y, ((share, program), group) in enumerate(rows.groupby(["share", "program"], sort=False)):
+    jitter = np.random.default_rng(0)
+    for y, group in enumerate(groups.values()):
         height = y + jitter.uniform(-0.25, 0.25, len(group))
         colour = np.where(group.solved == 1, "tab:blue", "tab:red")
         axes.scatter(group.env_steps, height, s=8, c=colour)
         axes.plot([group.env_steps.median()] * 2, [y - 0.35, y + 0.35], color="black")
-        labels.append(f"{program}{'' if share == 1 else ', quarter rate'}")
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(groups)), groups)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="environment steps until solved (red: not in 500 episodes)")
+    axes.set(xscale="log", xlabel=label)
     return axes.figure
 
 

@@ -104,11 +104,17 @@ def written(rows, history, games):
         "costs": markdown(tables.costs(costs), "cost"),
         "speed": markdown(tables.speed(speed["medians"]), "what runs"),
     }
+    exchanged = read("per_dueling")
+    table = tables.seeds({tables.EXCHANGED: exchanged}).drop(columns="seconds")
+    page["exchanged"] = markdown(table, "program")
     if rule:
         page["rule"] = markdown(tables.seeds(rule), "program")
     pages = {
         "docs/results.md": page,
-        "docs/per_ablation.md": {"ablation": markdown(ablation, "variant")}
+        "docs/per_ablation.md": {
+            "ablation": markdown(ablation, "variant"),
+            "inside": markdown(tables.inside(read("inside")), "optimizer, rate, weights"),
+        }
         | {name: markdown(t, t.index.name) for name, t in weights.tables().items()},
     }
     for name, language in PAGES.items():
@@ -131,7 +137,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    needed = [f"{n}.csv" for n in (*CSVS, "ablation", *PRECISIONS)] + [f"{n}.json" for n in COSTS]
+    needed = [f"{n}.csv" for n in (*CSVS, "ablation", "inside", "per_dueling", *PRECISIONS)] + [
+        f"{n}.json" for n in COSTS
+    ]
     if absent := [name for name in needed if not (FOLDER / name).exists()]:
         sys.exit(f"not in results/: {', '.join(absent)}")
     rows, curves, history, games = map(read, CSVS)
@@ -143,6 +151,7 @@ def main():
     precision = {name.removeprefix("breakout_"): read(name) for name in PRECISIONS}
     pictures = {  # each with what it is drawn from
         "curves": (CSVS[:2], lambda: figures.learning_curves(curves, rows)),
+        "per_inside": (["inside"], lambda: figures.inside(read("inside"))),
         "per_ablation": (["ablation"], lambda: figures.ablation(read("ablation"))),
         "a2c_breakout": (["breakout_history"], lambda: figures.breakout(history)),
         "a2c_precision": (PRECISIONS, lambda: figures.lines(precision, "A2C on Breakout")),

@@ -2,10 +2,12 @@
 
     python benchmarks/seeds.py [--seeds 100] [--port-seeds 50] [--sb3-seeds 20] [--jobs 2]
     python benchmarks/seeds.py --output rule --first 1000 --seeds 300 --port-seeds 0 --sb3-seeds 0
+    python benchmarks/seeds.py --output per_dueling --only per_dueling
 
 - cartpole: the scripts, with their defaults
 - port: the book's code on today's libraries (article_port.py)
 - sb3: stable-baselines3 with the settings of its zoo (sb3_port.py)
+- per_dueling: per_cartpole.py with the network of dueling_cartpole.py
 
 They take turns seed by seed in the same worker processes, so that a ratio of their times is fair
 however the machine's speed changes. What is in the CSV already is not run again: stop it and start
@@ -21,21 +23,25 @@ import io
 import multiprocessing
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 PORTS = ("dqn", "ddqn", "dueling", "per")
 SCRIPTS = (*PORTS, "a2c")
-PROGRAMS = {"cartpole": SCRIPTS, "port": PORTS, "sb3": ("dqn", "a2c")}
+PROGRAMS = {"cartpole": (*SCRIPTS, "per_dueling"), "port": PORTS, "sb3": ("dqn", "a2c")}
 FOLDER = Path(__file__).parent / "results"
 
 
 def train_script(name, seed, **settings):
     """Trains one script, with its defaults but for the settings; returns (agent, result)."""
-    script = importlib.import_module(f"{name}_cartpole")
-    config = script.Config(seed=seed, **settings)
-    with contextlib.redirect_stdout(io.StringIO()):
+    script = importlib.import_module(f"{name.removesuffix('_dueling')}_cartpole")
+    config, network = script.Config(seed=seed, **settings), contextlib.nullcontext()
+    if name == "per_dueling":
+        dueling = importlib.import_module("dueling_cartpole")
+        network = mock.patch.object(script, "QNetwork", dueling.QNetwork)
+    with contextlib.redirect_stdout(io.StringIO()), network:
         agent, history = script.train(config)
     last = history[-1]
     steps = [row.mean_steps if name == "a2c" else row.steps for row in history]
@@ -119,13 +125,14 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
     parser.add_argument("--output", default="seeds", help="name of the CSV (default: seeds)")
+    parser.add_argument("--only", help="one program, such as dqn or per_dueling (default: all)")
     options = parser.parse_args()
     counts = {"cartpole": options.seeds, "port": options.port_seeds, "sb3": options.sb3_seeds}
     done = set(read(options.output)[["program", "seed"]].itertuples(index=False, name=None))
     tasks = [
         (kind, name, options.first + i)
         for i in range(max(counts.values()))
-        for name in SCRIPTS
+        for name in ([options.only] if options.only else SCRIPTS)
         for kind, names in PROGRAMS.items()
         if i < counts[kind] and name in names and (f"{name}_{kind}", options.first + i) not in done
     ]

@@ -4,7 +4,9 @@ import pandas as pd
 from seeds import PROGRAMS, SCRIPTS
 
 TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
+EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
+ORDER["per_dueling_cartpole"] = EXCHANGED
 HEADS = {  # Japanese, Korean
     "script": ("スクリプト", "스크립트"),
     "seeds solved": ("解けたシード", "해결한 시드"),
@@ -77,6 +79,23 @@ def ablation(rows):
     table = seeds(variants).drop(columns=["seconds", "ten in a row at"])
     weights = [f"{group.mean_weight.median():.2f}" for group in variants.values()]
     return table.assign(**{"mean weight": weights})
+
+
+def places(rows):
+    """The lines of each place of the weights, optimizer and rate: {title: lines}."""
+    keys = ["optimizer", "rate", "program"]
+    rates = sorted(
+        rows[keys].drop_duplicates().itertuples(index=False), key=lambda k: (k[0], -k[1])
+    )
+    return {
+        f"{optimizer} {rate:g}, {place}": rows[(rows[keys] == [optimizer, rate, place]).all(axis=1)]
+        for optimizer, rate, place in rates
+    }
+
+
+def inside(rows):
+    """Importance weights outside, inside the loss and without, under each optimizer."""
+    return seeds(places(rows)).drop(columns=["seconds", "ten in a row at"])
 
 
 def ratios(rows, learning):

@@ -1,16 +1,17 @@
 """README, results, scripts and style agree."""
 
+import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 import tomllib
+import torch
 from conftest import ALL_NAMES, ROOT
 
 import dqn_cartpole
-import dueling_cartpole
-import per_cartpole
 
 README = (ROOT / "README.md").read_text()
 JAPANESE = (ROOT / "docs" / "README.ja.md").read_text()
@@ -109,18 +110,23 @@ def test_a_translated_readme_has_the_same_commands(translation):
 
 
 def test_python_in_the_readme_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr(per_cartpole, "QNetwork", per_cartpole.QNetwork)  # the README replaces it
     monkeypatch.chdir(tmp_path)
     dqn_cartpole.main(["--episodes", "1", "--no-media"])
-    swap, load = re.findall(r"```python\n(.*?)```", README, re.S)
+    (load,) = re.findall(r"```python\n(.*?)```", README, re.S)
     names = {}
-    exec(swap, names)
-    assert (
-        names["history"][-1].full_in_a_row == 20
-        and type(names["agent"].q_network) is dueling_cartpole.QNetwork
-    )
     exec(load, names)
     assert type(names["network"]) is dqn_cartpole.QNetwork
+
+
+def test_prioritized_replay_with_a_dueling_network_in_one_line(tmp_path):
+    (command,) = re.findall("^python -c .*", README, re.M)
+    assert command in (ROOT / "docs" / "articles" / "korean_per.md").read_text()
+    command = command.replace("python", f'"{sys.executable}"', 1)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True)
+    weights = torch.load(tmp_path / "runs" / "per_dueling" / "weights.pth")
+    assert {"value.weight", "advantage.weight"} < set(weights)
+    assert json.loads((tmp_path / "runs" / "per_dueling" / "summary.json").read_text())["solved"]
 
 
 OLDEST = {"gymnasium": "1.0", "numpy": "1.26", "torch": "2.4", "matplotlib": "3.8"}
