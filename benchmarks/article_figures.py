@@ -93,12 +93,12 @@ def preparations(states, frames):
     four = [(f"frame {i + 1}", frames[1200 + i][0]) for i in range(4)]
     brightest = ("brighter of 3 and 4", np.maximum(four[2][1], four[3][1]))
     rows = {
-        "1. Games start after 0 to 30 frames without action (noop_max=30)": [
+        "1. Games start after 0 to 29 frames without action (noop_max=30)": [
             (f"{n} frames", picture)
             for n, picture in zip(info["frame_number"], started[:, 0], strict=True)
         ],
         "2. A lost life ends the return, the wall stays": [
-            (f"{frames[i][1]} left", frames[i][0]) for i in range(lost - 16, lost + 12, 8)
+            (f"{frames[i][1]} lives", frames[i][0]) for i in range(lost - 16, lost + 12, 8)
         ],
         "3. An action lasts four frames (frameskip=4, maxpool=True)": [*four, brightest],
         "4. 84 x 84 and grey; the last four make a state": [

@@ -32,7 +32,7 @@ NEIGHBOURS = (  # which sections to compare (none: all), and what to say
 )  # fmt: skip
 CSVS = ("seeds", "curves_seeds", "breakout_history", "breakout_scores")
 PRECISIONS = ("breakout_float32", "breakout_bfloat16")
-COSTS = ("costs", "breakout_speed")
+COSTS = ("costs", "breakout_speed", "dqn_speed")
 PAGES = {"README.md": None, "docs/README.ja.md": 0, "docs/README.ko.md": 1}  # languages of HEADS
 
 
@@ -95,7 +95,7 @@ def replaced(path, blocks):
 
 def written(rows, history, games):
     """Return what the pages and scripts should say, {path: text}, and the blocks not there."""
-    costs, speed = (json.loads((FOLDER / f"{n}.json").read_text()) for n in COSTS)
+    costs, speed, dqn = (json.loads((FOLDER / f"{n}.json").read_text()) for n in COSTS)
     short, agent = tables.short(rows), tables.agent(history, games)
     ablation, rule = tables.ablation(read("ablation")), tables.groups(read("rule"))
     page = {
@@ -103,6 +103,7 @@ def written(rows, history, games):
         "ratios": markdown(tables.ratios(rows, costs["learning"]), "script / compared with"),
         "costs": markdown(tables.costs(costs), "cost"),
         "speed": markdown(tables.speed(speed["medians"]), "what runs"),
+        "dqn_speed": markdown(tables.speed(dqn["medians"]), "what runs"),
     }
     exchanged = read("per_dueling")
     table = tables.seeds({tables.EXCHANGED: exchanged}).drop(columns="seconds")

@@ -10,7 +10,7 @@
 Pushes the cart left and right by chance: what the environment shows and returns, and what a replay
 memory makes of it. Nothing learns here; dqn_cartpole.py does.
 
-Beside 「カートポール」 and 「経験再生」 in the notebook on ゼロから作る Deep Learning 4.
+Beside 「倒立振子問題」 and 「経験再生」 in the notebook on ゼロから作る Deep Learning 4.
 """
 
 # %% Imports

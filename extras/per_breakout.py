@@ -353,7 +353,7 @@ def make_env(num_envs, max_frames, colour=False):
     return ale_py.vector_env.AtariVectorEnv(
         "breakout",
         num_envs,
-        noop_max=30,  # preparation 1: a game starts after up to 30 frames without action
+        noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
         episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
         frameskip=4,  # preparation 3: an action lasts four frames, ...
         maxpool=True,  # ... and the brighter of the last two makes the picture

@@ -32,6 +32,7 @@ def test_figures_are_those_of_the_results():
         ("docs/README.ko.md", 8),
         ("docs/results.md", 4),
         ("docs/comparison.md", 2),
+        *((f"docs/articles/{page.name}", 1) for page in (ROOT / "docs" / "articles").glob("*.md")),
     ],
 )
 def test_links_lead_somewhere(page, least):
