@@ -1,8 +1,13 @@
 """The arithmetic of importance weights in docs/per_ablation.md."""
 
+from unittest import mock
+
+import inside
+import numpy as np
 import pytest
 import torch
 
+import per_cartpole
 import weights
 
 
@@ -48,3 +53,37 @@ def test_rmsprop_with_its_epsilon_in_the_root_does_not_rescale_small_gradients()
             mean_square = 0.95 * mean_square + 0.05 * size**2
         assert share == pytest.approx(size / (mean_square + 0.01) ** 0.5)
     assert weights.steps()["RMSProp"][0.01] < 0.11 and weights.steps()["Adam"][0.01] > 0.99
+
+
+def test_the_articles_rmsprop_against_numpy():
+    """TensorFlow 1's: the mean square starts at 1, epsilon is inside the root, then momentum."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer, weight = inside.RMSProp([p], 0.1), np.array([1.0, -2.0])
+    square, step = np.ones(2), np.zeros(2)
+    for g in np.array([[0.5, -1e-3], [0.4, 2.0], [-3.0, 0.0]]):
+        p.grad = torch.tensor(g, dtype=torch.float32)
+        optimizer.step()
+        square = 0.9 * square + 0.1 * g**2
+        step = 0.95 * step + 0.1 * g / np.sqrt(square + 0.01)
+        weight -= step
+    np.testing.assert_allclose(p.detach(), weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize("place, power", [("none", 0), ("outside", 1), ("inside", 2)])
+def test_where_the_weights_stand_on_cartpole(place, power):
+    """Small errors: the gradient is w^power delta; the memory itself hands out ones."""
+    config = per_cartpole.Config(batch_size=8, memory_size=64)
+    with mock.patch.object(inside.per_cartpole, "Agent", inside.agent_class(place, "Adam", 1e-3)):
+        agent = inside.per_cartpole.Agent(config, 4, 2)
+    rng = np.random.default_rng(0)
+    for _ in range(64):
+        agent.memory.push(rng.normal(size=4), 0, 0.0, rng.normal(size=4), True)
+    agent.memory.tree[np.arange(64)] = rng.random(64) + 0.1
+    batch = agent.memory.sample(8)
+    weight = torch.from_numpy(agent.memory.kept).float()
+    assert (batch.weight == 1).all() and weight.max() == 1 and weight.min() < 0.9
+    delta = torch.linspace(-0.9, 0.9, 8)
+    q = torch.zeros(8, requires_grad=True)
+    agent.loss(q, delta, reduction="none").sum().backward()
+    torch.testing.assert_close(q.grad, -(weight**power) * delta)
+    assert agent.learn() > 0
