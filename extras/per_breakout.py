@@ -104,9 +104,8 @@ class Config:
         if self.memory_size < self.num_envs * (self.n_step + 5):
             raise ValueError(f"memory_size {self.memory_size} is too small for so many games")
         if hasattr(os, "sysconf"):  # not on Windows
-            need, there = self.memory_size * 84 * 84, os.sysconf("SC_PHYS_PAGES") * 2**12
-            if need > there:
-                need, there = need / 2**30, there / 2**30
+            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+            if (need := self.memory_size * 84 * 84 / 2**30) > there:
                 raise ValueError(f"memory_size needs {need:.1f} GiB, {there:.1f} are there")
 
 
@@ -206,20 +205,16 @@ class ReplayMemory:
         index = self.tree.find(part / batch_size * self.tree.nodes[1])
         row, game = np.divmod(index, self.config.num_envs)
         state, action = self.stack(row, game), torch.from_numpy(self.action[row, game, None])
-        reward, discount, going = (
-            np.zeros(batch_size),
-            np.ones(batch_size),
-            np.ones(batch_size, int),
-        )
+        reward, discount = np.zeros(batch_size), np.ones(batch_size)
+        going = np.ones(batch_size, int)  # 0 from the end of the life or the game on
         for _ in range(self.config.n_step):
             reward += going * discount * self.reward[row, game]
             discount *= np.where(going, self.config.gamma * ~self.terminated[row, game], 1)
             ended = self.terminated[row, game] | self.truncated[row, game]
             row = (row + going) % len(self.valid)
-            going *= ~ended  # a return has fewer steps at the end of a life or a game
-        weight = self.weights(index, beta)
-        columns = (torch.from_numpy(column).float() for column in (reward, discount, weight))
-        reward, discount, weight = columns
+            going *= ~ended
+        columns = reward, discount, self.weights(index, beta)
+        reward, discount, weight = (torch.from_numpy(column).float() for column in columns)
         return Batch(state, action, reward, self.stack(row, game), discount, weight, index)
 
     def weights(self, index, beta):
@@ -282,7 +277,7 @@ class Agent:
         self.q_network = QNetwork(num_actions, config.dueling == 1, bfloat16).to(device)
         self.target_network = copy.deepcopy(self.q_network)
         parameters, rate = self.q_network.parameters(), config.learning_rate
-        self.optimizer = torch.optim.Adam(parameters, rate, eps=1.5e-4, fused=True)
+        self.optimizer = torch.optim.Adam(parameters, rate, eps=1.5e-4, fused=device == "cpu")
         self.memory = None  # playing needs none
         self.env_steps, self.updates, self.seconds, self.scores, self.history = 0, 0, 0.0, [], []
 
