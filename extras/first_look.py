@@ -29,7 +29,7 @@ import numpy as np
 # %% Config
 @dataclass
 class Config:
-    """All settings, those of the notebook. ValueError if one makes no sense."""
+    """All settings. ValueError if one makes no sense."""
 
     seed: int = 0
     steps: int = 100  # as many pictures
