@@ -344,3 +344,41 @@ def test_bad_input_is_one_line(arguments, named, monkeypatch, capsys, tmp_path):
     assert (end.value.code, out, err.count("\n")) == (2, "", 1), err
     assert err.startswith("per_breakout.py: error: ") and named in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+class Signal:
+    """Stands for AtariVectorEnv: the bright half of the picture says which of two actions pays."""
+
+    def __init__(self, num_envs):
+        self.rng, self.lives = np.random.default_rng(0), np.full(num_envs, 5)
+
+    def observe(self):
+        self.side = self.rng.integers(2, size=len(self.lives))
+        frame = np.zeros((len(self.lives), 1, 84, 84), np.uint8)
+        for i, side in enumerate(self.side):
+            frame[i, 0, :, 42 * side : 42 * side + 42] = 255
+        return frame
+
+    def reset(self, seed):
+        return self.observe(), {"lives": self.lives}
+
+    def step(self, action):
+        reward, no = np.int64(action == self.side + 1), np.zeros(len(self.lives), bool)
+        return self.observe(), reward, no, no, {"lives": self.lives}
+
+
+@pytest.mark.parametrize("switches", [{}, {"dueling": 1, "double": 0, "alpha": 0.0, "beta": 0.0}])
+def test_it_learns_what_pays(monkeypatch, switches):
+    """States, actions and rewards belong together from the games to the network."""
+    monkeypatch.setattr(per, "make_env", lambda n, frames: Signal(n))
+    settings = {"steps": 2000, "num_envs": 8, "batch_size": 16, "memory_size": 2000}
+    settings |= {"learn_start": 200, "epsilon_steps": 1000, "target_every": 20, "n_step": 1}
+    agent, history = per.train(Config(**settings, gamma=0.5, learning_rate=1e-3, **switches))
+    env, right = Signal(8), 0
+    frame, state = env.observe(), np.zeros((8, 4, 84, 84), np.uint8)
+    for _ in range(25):
+        state = np.concatenate([state[:, 1:], frame], 1)
+        frame, reward, *_ = env.step(agent.act(state, 0.0))
+        right += reward.sum()
+    assert right > 190, right
+    assert history[-1].env_steps == 2000 and np.isnan(history[-1].mean)
