@@ -84,7 +84,7 @@ class Config:
     clip_rewards: int = setting(0, 0, 1, "0: a brick pays 1, 4 or 7, as in the book; 1: always 1")
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
-    max_frames: int = setting(18_000, 100, 10**9, "of a game: five minutes; usual are 108,000")
+    max_frames: int = setting(18_000, 100, 10**9, "the longest game: five minutes; others: 108,000")
     games: int = setting(10, 1, 1000, "games to play, after a training too")
 
     def __post_init__(self):

@@ -12,19 +12,20 @@
 Double DQN with prioritized replay, as on CartPole, here with a convolutional network, n-step
 returns and a memory of single pictures. The switches take its parts out again:
 
-    --alpha 0 --beta 0: double DQN      --dueling 1: dueling network      --double 0: DQN's target
+    --alpha 0: double DQN      --dueling 1: dueling network      --double 0: DQN's target
 
     y_t  = r_t + ... + gamma^(n-1) r_t+n-1 + gamma^n Q_target(s_t+n, argmax_a Q(s_t+n, a))
     P(i) = p_i^alpha / sum_k p_k^alpha,    p_i = |y_i - Q(s_i, a_i)| + eps
     loss = mean_i w_i * Huber(y_i - Q(s_i, a_i)),    w_i = (N P(i))^-beta / max_j w_j
 
 Papers: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1; Mnih et
-al. 2015, "Human-level control through deep reinforcement learning". Article: the sum tree's.
+al. 2015, "Human-level control through deep reinforcement learning". Article: the one on the sum
+tree, 優先順位付き経験再生 (Prioritized Experience Replay).
 
 The task: python per_breakout.py random
-Trained:  python per_breakout.py play --weights FILE
 Train:    python per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
 Go on:    python per_breakout.py --resume
+Play:     python per_breakout.py play [--weights FILE]
 """
 
 # %% Imports
@@ -75,11 +76,13 @@ class Config:
     num_envs: int = setting(16, 1, 10**4, "games played at once; the article has 1")
     double: int = setting(1, 0, 1, "1: target of double DQN; 0: of DQN")
     dueling: int = setting(0, 0, 1, "1: a head for V, one for the advantages; 0: one for Q")
-    n_step: int = setting(3, 1, 100, "rewards in a return; the papers of all parts here have 1")
+    n_step: int = setting(3, 1, 100, "rewards in a return; the papers above have 1")
     gamma: float = setting(0.99, 0, 1, "discount per step")
     learning_rate: float = setting(1e-4, 0, 1, "of Adam")
     max_grad_norm: float = setting(10.0, 0, 10**3, "longer gradients are clipped")
-    batch_size: int = setting(64, 1, 10**5, "transitions per update: 4 for each step of a game")
+    batch_size: int = setting(
+        64, 1, 10**5, "transitions per update; one update a step of all games"
+    )
     memory_size: int = setting(200_000, 1, 10**9, "transitions kept, as in the article")
     learn_start: int = setting(20_000, 1, 10**9, "transitions in memory from which on it learns")
     target_every: int = setting(500, 1, 10**9, "updates between copies of the target network")
@@ -91,8 +94,8 @@ class Config:
     clip_rewards: int = setting(1, 0, 1, "1: a brick pays 1, as in the article; 0: 1, 4 or 7")
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
-    checkpoint_memory: int = setting(0, 0, 1, "1: they hold the replay memory too, 7 KB each")
-    max_frames: int = setting(108_000, 100, 10**9, "of a game: half an hour, the usual limit")
+    checkpoint_memory: int = setting(0, 0, 1, "1: with the replay memory, 7 KB a transition")
+    max_frames: int = setting(108_000, 100, 10**9, "the longest game: half an hour, as usual")
     games: int = setting(10, 1, 1000, "games to play, after a training too")
 
     def __post_init__(self):
@@ -277,6 +280,7 @@ class Agent:
         self.q_network = QNetwork(num_actions, config.dueling == 1, bfloat16).to(device)
         self.target_network = copy.deepcopy(self.q_network)
         parameters, rate = self.q_network.parameters(), config.learning_rate
+        # eps as in Hessel et al. 2018, "Rainbow", arXiv 1710.02298
         self.optimizer = torch.optim.Adam(parameters, rate, eps=1.5e-4, fused=device == "cpu")
         self.memory = None  # playing needs none
         self.env_steps, self.updates, self.seconds, self.scores, self.history = 0, 0, 0.0, [], []
@@ -291,7 +295,7 @@ class Agent:
 
     @torch.no_grad()
     def td_target(self, batch):
-        """y = R + gamma^n * Q_target(s', argmax_a' Q(s', a')), shape (B,); DQN: of Q_target."""
+        """y = R + gamma^n * Q_target(s', argmax_a' Q(s', a')), shape (B,); DQN: max Q_target."""
         next_q = self.target_network(batch.next_state)  # (B, A)
         best_q = self.q_network(batch.next_state) if self.config.double else next_q
         best_action = best_q.argmax(1, keepdim=True)  # (B, 1)
@@ -526,8 +530,8 @@ def parse(arguments):
     parser.add_argument("--output-dir", help=f"for the results (runs/{SCRIPT})")
     parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
-    weights = Path(globals().get("__file__", "")).parent / f"../weights/{SCRIPT}.pth"
-    parser.add_argument("--weights", default=weights, help="to play with (ours)")
+    weights = Path("runs", SCRIPT, "weights.pth")
+    parser.add_argument("--weights", default=weights, help="to play with (a training's)")
     config = parser.parse_args(arguments, Config())
     folder = f"runs/{SCRIPT}" if config.mode == "train" else f"runs/{SCRIPT}/{config.mode}"
     folder = Path(config.output_dir or folder).expanduser()
@@ -566,7 +570,7 @@ def prepare(config):
     if config.resume:
         load(checkpoint, agent.restore)
     elif config.mode == "play":
-        hint = "; trained weights are in the folder weights of this project"
+        hint = "; a training writes weights"
         load(Path(config.weights).expanduser(), agent.q_network.load_state_dict, hint)
     if not all(p.isfinite().all() for p in agent.q_network.parameters()):
         raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
@@ -579,7 +583,7 @@ def main(arguments=()):
     files, interrupted, test, games, env_steps, seconds = {}, False, None, 0, 0, 0.0
     if config.mode == "train":
         if config.resume and agent.memory is None:
-            say("The replay memory starts empty: learning waits until it is filled again.")
+            say(f"The replay memory starts empty: it learns again from {config.learn_start:,} on.")
         agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
         interrupted = agent.env_steps < config.steps
         games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
