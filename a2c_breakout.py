@@ -37,6 +37,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -45,6 +46,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
+    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # CUDA's first backward pass
 
 import numpy as np
 import torch

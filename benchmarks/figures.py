@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from seeds import SCRIPTS
-from tables import places
+from tables import ARMS, places
 
 
 def learning_curves(curves, seeds):
@@ -62,6 +62,22 @@ def lines(tables, label):
     for name, history in tables.items():
         axes.plot(history.env_steps, history["mean"], label=name)
     axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games", title=label)
+    axes.legend(loc="upper left")
+    return axes.figure
+
+
+def arms(history):
+    """Breakout's switches: a thin line for each seed, and the mean of the seeds."""
+    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
+    for (arm, group), colour in zip(
+        history.groupby("arm", sort=False), plt.cm.tab10.colors, strict=False
+    ):
+        for _, rows in group.groupby("seed"):
+            axes.plot(rows.env_steps, rows["mean"], color=colour, alpha=0.35, linewidth=1)
+        mean = group.groupby(group.groupby("seed").cumcount())[["env_steps", "mean"]].mean()
+        axes.plot(mean.env_steps, mean["mean"], color=colour, label=ARMS[arm])
+    axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
+    axes.set_title("Q-learning on Breakout: two seeds each, and their mean")
     axes.legend(loc="upper left")
     return axes.figure
 

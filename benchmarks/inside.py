@@ -50,21 +50,18 @@ class RMSProp(torch.optim.Optimizer):
                 p -= state["step"].mul_(self.momentum).add_(group["lr"] * p.grad / root)
 
 
-class Memory(per_cartpole.ReplayMemory):
-    """Hands out weights of 1, and keeps the true ones for the loss."""
+def variant(script, place, optimizer, rate):
+    """Return a script's memory and agent, with the weights in that place of the loss."""
 
-    def weights(self, index):
-        self.kept = super().weights(index)
-        return self.kept**0
+    class Memory(script.ReplayMemory):
+        def weights(self, *arguments):
+            """Weights of 1 for the script; the loss below takes the true ones."""
+            self.kept = super().weights(*arguments)
+            return self.kept**0
 
-
-def agent_class(place, optimizer, rate):
-    """Return per_cartpole.py's agent, with the weights in that place of the loss."""
-
-    class Agent(per_cartpole.Agent):
+    class Agent(script.Agent):
         def __init__(self, *arguments):
-            with patch.object(per_cartpole, "ReplayMemory", Memory):
-                super().__init__(*arguments)
+            super().__init__(*arguments)
             if optimizer == "RMSProp":
                 self.optimizer = RMSProp(self.q_network.parameters(), rate)
 
@@ -79,13 +76,14 @@ def agent_class(place, optimizer, rate):
             loss = HUBER(q, target, reduction=reduction)
             return weight * loss if place == "outside" else loss
 
-    return Agent
+    return Memory, Agent
 
 
 def work(task):
     """Trains one variant on one seed."""
     place, optimizer, rate, seed = task
-    with patch.object(per_cartpole, "Agent", agent_class(place, optimizer, rate)):
+    memory, agent_class = variant(per_cartpole, place, optimizer, rate)
+    with patch.multiple(per_cartpole, ReplayMemory=memory, Agent=agent_class):
         agent, result = train_script("per", seed, learning_rate=rate, episodes=EPISODES)
     row = line(place, seed, agent, result) | {"optimizer": optimizer, "rate": rate}
     return {FOLDER / "inside.csv": row}

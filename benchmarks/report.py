@@ -31,6 +31,7 @@ NEIGHBOURS = (  # which sections to compare (none: all), and what to say
      "can average gradients and be resumed."),
 )  # fmt: skip
 CSVS = ("seeds", "curves_seeds", "breakout_history", "breakout_scores")
+ARMS = ("arms", "arms_scores")
 PRECISIONS = ("breakout_float32", "breakout_bfloat16")
 COSTS = ("costs", "breakout_speed", "dqn_speed")
 PAGES = {"README.md": None, "docs/README.ja.md": 0, "docs/README.ko.md": 1}  # languages of HEADS
@@ -105,6 +106,7 @@ def written(rows, history, games):
         "speed": markdown(tables.speed(speed["medians"]), "what runs"),
         "dqn_speed": markdown(tables.speed(dqn["medians"]), "what runs"),
     }
+    page["arms"] = markdown(tables.arms(*map(read, ARMS)), "arm")
     exchanged = read("per_dueling")
     table = tables.seeds({tables.EXCHANGED: exchanged}).drop(columns="seconds")
     page["exchanged"] = markdown(table, "program")
@@ -138,9 +140,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    needed = [f"{n}.csv" for n in (*CSVS, "ablation", "inside", "per_dueling", *PRECISIONS)] + [
-        f"{n}.json" for n in COSTS
-    ]
+    needed = [
+        f"{n}.csv" for n in (*CSVS, *ARMS, "ablation", "inside", "per_dueling", *PRECISIONS)
+    ] + [f"{n}.json" for n in COSTS]
     if absent := [name for name in needed if not (FOLDER / name).exists()]:
         sys.exit(f"not in results/: {', '.join(absent)}")
     rows, curves, history, games = map(read, CSVS)
@@ -154,6 +156,7 @@ def main():
         "curves": (CSVS[:2], lambda: figures.learning_curves(curves, rows)),
         "per_inside": (["inside"], lambda: figures.inside(read("inside"))),
         "per_ablation": (["ablation"], lambda: figures.ablation(read("ablation"))),
+        "per_breakout": (ARMS[:1], lambda: figures.arms(read("arms"))),
         "a2c_breakout": (["breakout_history"], lambda: figures.breakout(history)),
         "a2c_precision": (PRECISIONS, lambda: figures.lines(precision, "A2C on Breakout")),
     }

@@ -4,6 +4,7 @@ import pandas as pd
 from seeds import PROGRAMS, SCRIPTS
 
 TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
+MARKS = (250_000, 500_000, 750_000, 1_000_000)  # environment steps
 EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
 ORDER["per_dueling_cartpole"] = EXCHANGED
@@ -96,6 +97,26 @@ def places(rows):
 def inside(rows):
     """Importance weights outside, inside the loss and without, under each optimizer."""
     return seeds(places(rows)).drop(columns=["seconds", "ten in a row at"])
+
+
+ARMS = {
+    "double": "double DQN",
+    "dueling": "dueling double DQN",
+    "per": "prioritized double DQN",
+    "per_dueling": "prioritized dueling",
+}
+
+
+def arms(history, scores):
+    """Breakout's switches: the mean score along the training, and in whole games after it."""
+    table = {}
+    for (arm, seed), rows in history.groupby(["arm", "seed"], sort=False):
+        steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in MARKS}
+        games = scores[(scores.arm == arm) & (scores.seed == seed)].score
+        row = {title: f"{mean:.1f}" for title, mean in steps.items()}
+        row |= {f"{len(games)} games": f"{games.mean():.1f} ({games.min()} to {games.max()})"}
+        table[f"{ARMS[arm]}, seed {seed}"] = row
+    return pd.DataFrame(table).T
 
 
 def ratios(rows, learning):

@@ -38,6 +38,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import namedtuple
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -46,6 +47,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
+    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # CUDA's first backward pass
 
 import numpy as np
 import torch
@@ -73,24 +75,25 @@ class Config:
 
     seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, up to a stop")
     steps: int = setting(2_000_000, 1, 10**12, "environment steps, of 4 frames each")
-    num_envs: int = setting(16, 1, 10**4, "games played at once; the article has 1")
+    num_envs: int = setting(32, 1, 10**4, "games played at once; the article has 1")
     double: int = setting(1, 0, 1, "1: target of double DQN; 0: of DQN")
     dueling: int = setting(0, 0, 1, "1: a head for V, one for the advantages; 0: one for Q")
     n_step: int = setting(3, 1, 100, "rewards in a return; the papers above have 1")
     gamma: float = setting(0.99, 0, 1, "discount per step")
-    learning_rate: float = setting(1e-4, 0, 1, "of Adam")
+    learning_rate: float = setting(2e-4, 0, 1, "of Adam")
     max_grad_norm: float = setting(10.0, 0, 10**3, "longer gradients are clipped")
     batch_size: int = setting(
-        64, 1, 10**5, "transitions per update; one update a step of all games"
+        128, 1, 10**5, "transitions per update; one update a step of all games"
     )
     memory_size: int = setting(200_000, 1, 10**9, "transitions kept, as in the article")
     learn_start: int = setting(20_000, 1, 10**9, "transitions in memory from which on it learns")
-    target_every: int = setting(500, 1, 10**9, "updates between copies of the target network")
+    target_every: int = setting(125, 1, 10**9, "updates between copies of the target network")
     epsilon: float = setting(0.01, 0, 1, "probability of a random action in the end; first it is 1")
     epsilon_steps: int = setting(250_000, 1, 10**9, "environment steps until it gets there")
     alpha: float = setting(0.5, 0, 1, "0 replays uniformly, 1 fully in proportion to the TD error")
     beta: float = setting(0.4, 0, 1, "share of the bias corrected at first; it rises to 1; 0: none")
     priority_epsilon: float = setting(0.01, 1e-12, 1, "eps: what has no error is drawn too")
+    fire: int = setting(1, 0, 1, "1: FIRE starts each life; 0: the policy has to find out")
     clip_rewards: int = setting(1, 0, 1, "1: a brick pays 1, as in the article; 0: 1, 4 or 7")
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
@@ -104,8 +107,11 @@ class Config:
             if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
                 raise ValueError(f"{f.name} {value!r} is no {f.type.__name__} from {low} to {high}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
-        if self.memory_size < self.num_envs * (self.n_step + 5):
+        least, most = self.num_envs * (self.n_step + 5), self.memory_size - self.num_envs
+        if most < least:
             raise ValueError(f"memory_size {self.memory_size} is too small for so many games")
+        if not least <= self.learn_start <= most:  # else it learns from nothing, or never
+            raise ValueError(f"learn_start {self.learn_start} is not from {least} to {most}")
         if hasattr(os, "sysconf"):  # not on Windows
             there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
             if (need := self.memory_size * 84 * 84 / 2**30) > there:
@@ -281,7 +287,7 @@ class Agent:
         self.target_network = copy.deepcopy(self.q_network)
         parameters, rate = self.q_network.parameters(), config.learning_rate
         # eps as in Hessel et al. 2018, "Rainbow", arXiv 1710.02298
-        self.optimizer = torch.optim.Adam(parameters, rate, eps=1.5e-4, fused=device == "cpu")
+        self.optimizer = torch.optim.Adam(parameters, rate, eps=1.5e-4, fused=device != "mps")
         self.memory = None  # playing needs none
         self.env_steps, self.updates, self.seconds, self.scores, self.history = 0, 0, 0.0, [], []
 
@@ -291,7 +297,10 @@ class Agent:
         epsilon = self.config.epsilon if epsilon is None else epsilon
         greedy = self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
         random = self.rng.integers(self.num_actions, size=len(state))
-        return np.where(self.rng.random(len(state)) < epsilon, random, greedy)
+        action = np.where(self.rng.random(len(state)) < epsilon, random, greedy)
+        if self.config.fire:
+            action[~state[:, :3].any((1, 2, 3))] = 1  # a state without past: a life begins
+        return action
 
     @torch.no_grad()
     def td_target(self, batch):
@@ -357,7 +366,7 @@ def make_env(num_envs, max_frames, colour=False):
         frameskip=4,  # preparation 3: an action lasts four frames, ...
         maxpool=True,  # ... and the brighter of the last two makes the picture
         reward_clipping=False,
-        use_fire_reset=False,  # nobody presses FIRE but the policy
+        use_fire_reset=False,  # FIRE is an action like others; see act
         max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
         img_height=height,

@@ -106,7 +106,7 @@ def drawn(memory):
 @pytest.mark.parametrize("steps", [1, 4, 9, 30, 31, 50, 100, 151])
 def test_the_memory_against_plain_lists_of_stacks(monkeypatch, n_step, steps):
     """Lost lives, ends, cuts and resets at every position; the memory has 40 rows and wraps."""
-    config = Config(num_envs=5, memory_size=200, n_step=n_step, gamma=0.9)
+    config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=n_step, gamma=0.9)
     for seed in range(3):
         memory, expected = play(monkeypatch, config, steps, seed)
         if steps <= n_step:
@@ -124,7 +124,7 @@ def test_the_memory_against_plain_lists_of_stacks(monkeypatch, n_step, steps):
 
 def test_a_memory_saved_and_filled_further_joins_no_games(monkeypatch):
     """What was the last step when it was saved leads nowhere; the step before it is cut."""
-    config = Config(num_envs=5, memory_size=200, n_step=3, gamma=0.9)
+    config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=3, gamma=0.9)
     memory, expected = play(monkeypatch, config, 60)
     other = ReplayMemory(config)
     arrays = [torch.from_numpy(a.copy()) for a in (*memory.columns(), memory.tree.nodes)]
@@ -151,7 +151,7 @@ def test_tree_weights_and_target_are_those_of_cartpole():
     """The tree to the letter; weights and targets in numbers, of one step and two networks."""
     assert inspect.getsource(per.SumTree) == inspect.getsource(per_cartpole.SumTree)
     rng = np.random.default_rng(0)
-    config = Config(num_envs=4, memory_size=100, n_step=1, gamma=0.9, bfloat16=0)
+    config = Config(num_envs=4, memory_size=100, learn_start=50, n_step=1, gamma=0.9, bfloat16=0)
     ours = ReplayMemory(config)
     theirs = per_cartpole.ReplayMemory(per_cartpole.Config(memory_size=100, beta=0.7), 4)
     no = np.zeros(4, bool)
@@ -181,7 +181,7 @@ def test_tree_weights_and_target_are_those_of_cartpole():
 
 def test_the_switches():
     """alpha 0 draws all alike; beta 0 has no weights; dueling: mean advantage 0, one value more."""
-    config = Config(num_envs=4, memory_size=100, alpha=0, n_step=1)
+    config = Config(num_envs=4, memory_size=100, learn_start=50, alpha=0, n_step=1)
     memory, no = ReplayMemory(config), np.zeros(4, bool)
     for _ in range(25):
         memory.push(np.zeros((4, 84, 84), np.uint8), np.zeros(4, int), np.zeros(4), no, no, ~no)
@@ -199,10 +199,27 @@ def test_the_switches():
     torch.testing.assert_close(dueling(states).mean(1), value, rtol=1e-3, atol=1e-4)
 
 
+def test_fire_starts_each_life():
+    """A state without pictures of before is the first of a life; the others are the policy's."""
+    state = np.ones((3, 4, 84, 84), np.uint8)
+    state[0, :3] = state[1, :2] = 0
+    for fire in (0, 1):
+        agent = Agent(Config(fire=fire))
+        torch.nn.init.zeros_(agent.q_network.head.weight)
+        agent.q_network.head.bias.data = torch.tensor([0.0, 0, 0, 1])
+        assert agent.act(state, epsilon=0.0).tolist() == [1 if fire else 3, 3, 3]
+
+
 def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
     """One update: weights outside the loss, new priorities, the target copied in time."""
     config = Config(
-        num_envs=5, memory_size=200, batch_size=8, target_every=2, bfloat16=0, alpha=0.7
+        num_envs=5,
+        memory_size=200,
+        learn_start=100,
+        batch_size=8,
+        target_every=2,
+        bfloat16=0,
+        alpha=0.7,
     )
     agent = Agent(config)
     agent.memory, _ = play(monkeypatch, config, 30)
@@ -308,7 +325,9 @@ BAD = [
     (["--alpha", "nan"], "alpha"),
     (["--n-step", "0"], "n_step"),
     (["--memory-size", str(10**9)], "GiB"),
-    (["--memory-size", "200", "--num-envs", "100"], "memory_size"),
+    (["--memory-size", "200", "--num-envs", "100"], "memory_size 200 is too small"),
+    (["--memory-size", "10000"], "learn_start 20000 is not from 256 to 9968"),
+    (["--learn-start", "100"], "learn_start 100 is not from 256"),
     (["--output-dir", "file"], "file"),
     (["play", "--resume"], "--resume"),
     (["play"], "a training writes weights"),

@@ -1,9 +1,12 @@
 """The arithmetic of importance weights in docs/per_ablation.md."""
 
+from functools import partial
 from unittest import mock
 
+import breakout_arms
 import inside
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -69,21 +72,55 @@ def test_the_articles_rmsprop_against_numpy():
     np.testing.assert_allclose(p.detach(), weight, rtol=1e-5)
 
 
-@pytest.mark.parametrize("place, power", [("none", 0), ("outside", 1), ("inside", 2)])
-def test_where_the_weights_stand_on_cartpole(place, power):
-    """Small errors: the gradient is w^power delta; the memory itself hands out ones."""
-    config = per_cartpole.Config(batch_size=8, memory_size=64)
-    with mock.patch.object(inside.per_cartpole, "Agent", inside.agent_class(place, "Adam", 1e-3)):
-        agent = inside.per_cartpole.Agent(config, 4, 2)
-    rng = np.random.default_rng(0)
+def cartpole(agent_class):
+    agent, rng = agent_class(per_cartpole.Config(batch_size=8, memory_size=64), 4, 2), SEEDED(0)
     for _ in range(64):
         agent.memory.push(rng.normal(size=4), 0, 0.0, rng.normal(size=4), True)
-    agent.memory.tree[np.arange(64)] = rng.random(64) + 0.1
-    batch = agent.memory.sample(8)
+    return agent, ()
+
+
+def breakout(agent_class):
+    config = breakout_arms.script.Config(batch_size=8, memory_size=64, num_envs=2, learn_start=50)
+    agent, rng = agent_class(config), SEEDED(0)
+    agent.memory = breakout_arms.script.ReplayMemory(config)
+    for _ in range(32):
+        frame, no = rng.integers(256, size=(2, 84, 84)), np.zeros(2, bool)
+        agent.memory.push(frame, no, no, ~no, no, ~no)
+    return agent, (0.4,)
+
+
+SEEDED = np.random.default_rng
+
+
+@pytest.mark.parametrize("place, power", [("none", 0), ("outside", 1), ("inside", 2)])
+@pytest.mark.parametrize(
+    "module, fill", [(per_cartpole, cartpole), (breakout_arms.script, breakout)]
+)
+def test_where_the_weights_stand(module, fill, place, power):
+    """Small errors: the gradient is w^power delta; the memory itself hands out ones."""
+    memory, agent_class = inside.variant(module, place, "RMSProp", 1e-3)
+    with mock.patch.object(module, "ReplayMemory", memory):
+        agent, beta = fill(agent_class)
+    full = np.flatnonzero(agent.memory.tree[np.arange(64)])
+    agent.memory.tree[full] = SEEDED(1).random(len(full)) + 0.1
+    batch = agent.memory.sample(8, *beta)
     weight = torch.from_numpy(agent.memory.kept).float()
     assert (batch.weight == 1).all() and weight.max() == 1 and weight.min() < 0.9
     delta = torch.linspace(-0.9, 0.9, 8)
     q = torch.zeros(8, requires_grad=True)
     agent.loss(q, delta, reduction="none").sum().backward()
     torch.testing.assert_close(q.grad, -(weight**power) * delta)
-    assert agent.learn() > 0
+    assert agent.learn() > 0 and isinstance(agent.optimizer, inside.RMSProp)
+
+
+def test_an_arm_writes_what_it_learned_and_plays(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        breakout_arms.script, "Config", partial(breakout_arms.script.Config, learn_start=256)
+    )
+    for arm in ("rmsprop_inside", "dueling"):
+        breakout_arms.train(arm, 1, 400, tmp_path / f"{arm}_1")
+        line = pandas.read_csv(tmp_path / f"{arm}_1" / "history.csv").iloc[-1]
+        assert (line.arm, line.seed) == (arm, 1) and line.env_steps >= 400 and line.loss > 0
+    monkeypatch.setattr(breakout_arms, "GAMES", 2)
+    scores = breakout_arms.play(tmp_path / "dueling_1")
+    assert list(scores.arm) == ["dueling"] * 2 and list(scores.game) == [1, 2]
