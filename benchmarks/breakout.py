@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "extras")]
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2000
+SAME = {"num_envs": 16, "batch_size": 64}  # for stable-baselines3's DQN too
 SPIN = {"GOMP_SPINCOUNT": "1000"}  # what the script tells OpenMP when it is run
 
 
@@ -77,7 +78,7 @@ def per(bfloat16, alpha, steps):
         return learn(self)
 
     script.Agent.learn = timed
-    settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha}
+    settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha, **SAME}
     script.train(script.Config(steps=2 * WARM_UP + steps, **settings))
     (first, start), (last, end) = next(m for m in marks if m[0] >= 2 * WARM_UP), marks[-1]
     return {"speed": (last - first) / (end - start), "memory": peak()}
@@ -89,7 +90,8 @@ def dqn_network(bfloat16, steps):
     import per_breakout as script
     import torch
 
-    agent, rng = script.Agent(script.Config(bfloat16=bfloat16)), np.random.default_rng(0)
+    config = script.Config(bfloat16=bfloat16, **SAME)
+    agent, rng = script.Agent(config), np.random.default_rng(0)
     state, next_state = (
         torch.from_numpy(rng.integers(256, size=(64, 4, 84, 84), dtype=np.uint8)) for _ in range(2)
     )

@@ -120,6 +120,8 @@ def written(rows, history, games):
         }
         | {name: markdown(t, t.index.name) for name, t in weights.tables().items()},
     }
+    own_task = markdown(tables.own_task(read("own_task")), "diff")
+    pages["docs/own_task.md"] = {"own_task": own_task}
     for name, language in PAGES.items():
         if (ROOT / name).exists():
             steps = "environment steps of training"
@@ -141,7 +143,8 @@ def main():
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
     needed = [
-        f"{n}.csv" for n in (*CSVS, *ARMS, "ablation", "inside", "per_dueling", *PRECISIONS)
+        f"{n}.csv"
+        for n in (*CSVS, *ARMS, "ablation", "inside", "own_task", "per_dueling", *PRECISIONS)
     ] + [f"{n}.json" for n in COSTS]
     if absent := [name for name in needed if not (FOLDER / name).exists()]:
         sys.exit(f"not in results/: {', '.join(absent)}")

@@ -119,6 +119,19 @@ def arms(history, scores):
     return pd.DataFrame(table).T
 
 
+def own_task(rows):
+    """Other tasks, by the diffs of docs/own_task.md: returns of 100 episodes after the training."""
+    table = {}
+    for name, group in rows.groupby("program", sort=False):
+        table[f"`{name}`"] = {
+            "seeds solved": f"{group.solved.sum()} / {len(group)}",
+            "environment steps": spread(group.env_steps),
+            "seconds": spread(group.train_seconds, "{:.0f}".format),
+            "mean return": spread(group.return_mean, "{:.1f}".format, low=True),
+        }
+    return pd.DataFrame(table).T
+
+
 def ratios(rows, learning):
     """Each script relative to its port or rival, on the seeds that both ran."""
     table = {}

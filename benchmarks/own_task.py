@@ -1,0 +1,70 @@
+"""Turns scripts to other tasks by the diffs of docs/own_task.md, and trains them: results/own_task.csv.
+
+    python benchmarks/own_task.py [--seeds 5] [--only acrobot_dqn] [--output-dir runs/own_task]
+
+A diff in the page is a block of lines to take out (-) and to put in (+), after a comment that names it; the command
+behind it is run with seed 0, 1, ...; what is there already is not run again.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from seeds import FOLDER, read
+
+ROOT = Path(__file__).parent.parent
+BLOCK = r"<!-- (\w+): (\w+)\.py -->\n```diff\n(.*?)```\n\n```sh\npython my_task\.py(.*?)\n```"
+
+
+def tasks(page):
+    """Each diff of the page: {name: (script, [(old lines, new lines), ...], flags)}."""
+    found = {}
+    for name, script, diff, flags in re.findall(BLOCK, page, re.S):
+        hunks = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", diff, re.M)
+        pairs = [tuple(re.sub("(?m)^[-+]", "", lines) for lines in hunk) for hunk in hunks]
+        found[name] = script, pairs, flags.split()
+    return found
+
+
+def changed(script, pairs):
+    """The script with the old lines replaced; ValueError unless each is there once."""
+    text = (ROOT / f"{script}.py").read_text()
+    for old, new in pairs:
+        if f"\n{text}".count(f"\n{old}") != 1:
+            raise ValueError(f"not once in {script}.py: {old}")
+        text = f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]
+    return text
+
+
+def main():
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... (default: 5)")
+    parser.add_argument("--only", help="one diff (default: all)")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/own_task"))
+    options = parser.parse_args()
+    table, path = read("own_task"), FOLDER / "own_task.csv"
+    done = set(table[["program", "seed"]].itertuples(index=False, name=None))
+    for name, (script, pairs, flags) in tasks((ROOT / "docs" / "own_task.md").read_text()).items():
+        folder = options.output_dir / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "my_task.py").write_text(changed(script, pairs))
+        for seed in range(options.seeds):
+            if (name, seed) in done or options.only not in (None, name):
+                continue
+            command = [sys.executable, folder / "my_task.py", *flags, "--no-media"]
+            command += ["--seed", str(seed), "--output-dir", folder / str(seed)]
+            subprocess.run(command, check=True)
+            summary = json.loads((folder / str(seed) / "summary.json").read_text())
+            keys = ("solved", "episodes", "env_steps", "train_seconds")
+            row = {"program": name, "seed": seed} | {key: summary[key] for key in keys}
+            row |= {f"return_{k}": summary["evaluation"][k] for k in ("mean", "min")}
+            pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+
+
+if __name__ == "__main__":
+    main()
