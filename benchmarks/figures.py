@@ -36,6 +36,13 @@ def ablation(rows):
     return dots(names, "environment steps until solved (red: not in 500 episodes)")
 
 
+def parts(rows):
+    """The scripts with one part left out or done otherwise."""
+    return dots(
+        dict(list(rows.groupby("program", sort=False))), "environment steps (red: unsolved)"
+    )
+
+
 def inside(rows):
     """Importance weights outside, inside the loss and without, under each optimizer."""
     return dots(places(rows), "environment steps until solved (red: not in 200 episodes)")
@@ -43,7 +50,8 @@ def inside(rows):
 
 def dots(groups, label):
     """Environment steps until solved: a dot for each seed of each group, and the median."""
-    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
+    size = 8, max(4.5, 0.35 * len(groups))  # inches
+    axes = Figure(figsize=size, layout="constrained").subplots()
     jitter = np.random.default_rng(0)
     for y, group in enumerate(groups.values()):
         height = y + jitter.uniform(-0.25, 0.25, len(group))

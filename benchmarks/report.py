@@ -120,6 +120,7 @@ def written(rows, history, games):
         }
         | {name: markdown(t, t.index.name) for name, t in weights.tables().items()},
     }
+    pages["docs/parts.md"] = {"parts": markdown(tables.parts(read("parts")), "script: variant")}
     own_task = markdown(tables.own_task(read("own_task")), "diff")
     pages["docs/own_task.md"] = {"own_task": own_task}
     for name, language in PAGES.items():
@@ -144,7 +145,16 @@ def main():
     check = parser.parse_args().check
     needed = [
         f"{n}.csv"
-        for n in (*CSVS, *ARMS, "ablation", "inside", "own_task", "per_dueling", *PRECISIONS)
+        for n in (
+            *CSVS,
+            *ARMS,
+            "ablation",
+            "inside",
+            "own_task",
+            "parts",
+            "per_dueling",
+            *PRECISIONS,
+        )
     ] + [f"{n}.json" for n in COSTS]
     if absent := [name for name in needed if not (FOLDER / name).exists()]:
         sys.exit(f"not in results/: {', '.join(absent)}")
@@ -159,6 +169,7 @@ def main():
         "curves": (CSVS[:2], lambda: figures.learning_curves(curves, rows)),
         "per_inside": (["inside"], lambda: figures.inside(read("inside"))),
         "per_ablation": (["ablation"], lambda: figures.ablation(read("ablation"))),
+        "parts": (["parts"], lambda: figures.parts(read("parts"))),
         "per_breakout": (ARMS[:1], lambda: figures.arms(read("arms"))),
         "a2c_breakout": (["breakout_history"], lambda: figures.breakout(history)),
         "a2c_precision": (PRECISIONS, lambda: figures.lines(precision, "A2C on Breakout")),

@@ -132,6 +132,12 @@ def own_task(rows):
     return pd.DataFrame(table).T
 
 
+def parts(rows):
+    """The scripts with one part left out or done otherwise."""
+    lines = dict(list(rows.groupby("program", sort=False)))
+    return seeds(lines).drop(columns=["seconds", "ten in a row at"])
+
+
 def ratios(rows, learning):
     """Each script relative to its port or rival, on the seeds that both ran."""
     table = {}
