@@ -90,9 +90,11 @@ def arms(history):
     return axes.figure
 
 
-def breakout(history):
-    """The shipped agent's learning curve, as its script draws it."""
+def breakout(history, name):
+    """A shipped agent's learning curve, as its script draws it."""
     import a2c_breakout
 
     columns = history[list(a2c_breakout.Update._fields)]
-    return a2c_breakout.learning_curve(list(columns.itertuples(index=False, name=None)))
+    figure = a2c_breakout.learning_curve(list(columns.itertuples(index=False, name=None)))
+    figure.axes[0].set_title(name)
+    return figure

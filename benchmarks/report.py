@@ -31,7 +31,9 @@ NEIGHBOURS = (  # which sections to compare (none: all), and what to say
      "can average gradients and be resumed."),
 )  # fmt: skip
 CSVS = ("seeds", "curves_seeds", "breakout_history", "breakout_scores")
+Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
 ARMS = ("arms", "arms_scores")
+OTHERS = ("ablation", "inside", "own_task", "parts", "per_dueling")
 PRECISIONS = ("breakout_float32", "breakout_bfloat16")
 COSTS = ("costs", "breakout_speed", "dqn_speed")
 PAGES = {"README.md": None, "docs/README.ja.md": 0, "docs/README.ko.md": 1}  # languages of HEADS
@@ -68,9 +70,13 @@ def expectations(rows, history, games):
             name,
             f"{medians}, {seconds:.1f} s (medians; {seeds} solved); greedy {number(mean)} steps.",
         )
-    score = f"{games.score.mean():.0f} in whole games ({len(games)} games, one training)"
-    million = f"{history.env_steps.iloc[-1] / 1e6:.1f} million"
-    yield "a2c_breakout", f"after {million} steps a mean score of {score}."
+    for name, curve, scores in (
+        ("a2c_breakout", history, games),
+        ("extras/per_breakout", *map(read, Q_AGENT)),
+    ):
+        score = f"{scores.score.mean():.0f} in whole games ({len(scores)} games, one training)"
+        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million"
+        yield name, f"after {million} steps a mean score of {score}."
 
 
 def drawn(path, names, figure, check):
@@ -106,6 +112,8 @@ def written(rows, history, games):
         "speed": markdown(tables.speed(speed["medians"]), "what runs"),
         "dqn_speed": markdown(tables.speed(dqn["medians"]), "what runs"),
     }
+    q_agent = tables.agent(*map(read, Q_AGENT))
+    page["q_agent"] = markdown(q_agent, "environment steps of training")
     page["arms"] = markdown(tables.arms(*map(read, ARMS)), "arm")
     exchanged = read("per_dueling")
     table = tables.seeds({tables.EXCHANGED: exchanged}).drop(columns="seconds")
@@ -143,19 +151,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    needed = [
-        f"{n}.csv"
-        for n in (
-            *CSVS,
-            *ARMS,
-            "ablation",
-            "inside",
-            "own_task",
-            "parts",
-            "per_dueling",
-            *PRECISIONS,
-        )
-    ] + [f"{n}.json" for n in COSTS]
+    csvs = *CSVS, *ARMS, *Q_AGENT, *PRECISIONS, *OTHERS
+    needed = [f"{n}.csv" for n in csvs] + [f"{n}.json" for n in COSTS]
     if absent := [name for name in needed if not (FOLDER / name).exists()]:
         sys.exit(f"not in results/: {', '.join(absent)}")
     rows, curves, history, games = map(read, CSVS)
@@ -171,7 +168,11 @@ def main():
         "per_ablation": (["ablation"], lambda: figures.ablation(read("ablation"))),
         "parts": (["parts"], lambda: figures.parts(read("parts"))),
         "per_breakout": (ARMS[:1], lambda: figures.arms(read("arms"))),
-        "a2c_breakout": (["breakout_history"], lambda: figures.breakout(history)),
+        "a2c_breakout": (CSVS[2:3], lambda: figures.breakout(history, "a2c_breakout")),
+        "per_breakout_agent": (
+            Q_AGENT[:1],
+            lambda: figures.breakout(read(Q_AGENT[0]), "extras/per_breakout"),
+        ),
         "a2c_precision": (PRECISIONS, lambda: figures.lines(precision, "A2C on Breakout")),
     }
     for name, (sources, figure) in pictures.items():

@@ -23,9 +23,10 @@ al. 2015, "Human-level control through deep reinforcement learning". Article: th
 tree, 優先順位付き経験再生 (Prioritized Experience Replay).
 
 The task: python per_breakout.py random
+Trained:  python per_breakout.py play [--weights FILE]
 Train:    python per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
 Go on:    python per_breakout.py --resume
-Play:     python per_breakout.py play [--weights FILE]
+Expect: nothing yet.
 """
 
 # %% Imports
@@ -539,8 +540,8 @@ def parse(arguments):
     parser.add_argument("--output-dir", help=f"for the results (runs/{SCRIPT})")
     parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
-    weights = Path("runs", SCRIPT, "weights.pth")
-    parser.add_argument("--weights", default=weights, help="to play with (a training's)")
+    weights = Path(globals().get("__file__", "")).parent.parent / "weights" / f"{SCRIPT}.pth"
+    parser.add_argument("--weights", default=weights, help="to play with (ours)")
     config = parser.parse_args(arguments, Config())
     folder = f"runs/{SCRIPT}" if config.mode == "train" else f"runs/{SCRIPT}/{config.mode}"
     folder = Path(config.output_dir or folder).expanduser()
@@ -579,7 +580,7 @@ def prepare(config):
     if config.resume:
         load(checkpoint, agent.restore)
     elif config.mode == "play":
-        hint = "; a training writes weights"
+        hint = "; trained weights are in the folder weights of this project"
         load(Path(config.weights).expanduser(), agent.q_network.load_state_dict, hint)
     if not all(p.isfinite().all() for p in agent.q_network.parameters()):
         raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")

@@ -5,6 +5,7 @@ import difflib
 import inspect
 import json
 import os
+import re
 import sys
 from types import SimpleNamespace
 
@@ -318,6 +319,14 @@ def test_the_seed_decides_everything_and_a_resumed_agent_is_the_same():
     assert a.scores == b.scores and a.updates == b.updates > 0
 
 
+def test_the_shipped_agent_plays_out_of_the_box(run, tmp_path):
+    status, out, err = run("extras/per_breakout", "play", "--games", 4)
+    assert (status, err) == (0, "")
+    assert os.path.getsize(ROOT / "weights" / "per_breakout.pth") < 4e6
+    assert float(re.search(r"4 games: mean ([\d.]+)", out)[1]) > 15
+    assert (tmp_path / "runs" / "per_breakout" / "play" / "play.gif").exists()
+
+
 BAD = [
     (["watch"], "'watch'"),
     (["--games", "0"], "games"),
@@ -330,7 +339,7 @@ BAD = [
     (["--learn-start", "100"], "learn_start 100 is not from 256"),
     (["--output-dir", "file"], "file"),
     (["play", "--resume"], "--resume"),
-    (["play"], "a training writes weights"),
+    (["play", "--weights", "nowhere.pth"], "trained weights are in the folder weights"),
     (["play", "--weights", "other.pth"], "other.pth"),
     (["play", "--weights", "nan.pth"], "nan.pth is not finite"),
     (["--resume", "--output-dir", "saved", "--alpha", "0"], "alpha is 0.5 there, not 0.0"),
