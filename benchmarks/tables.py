@@ -126,7 +126,6 @@ def own_task(rows):
         table[f"`{name}`"] = {
             "seeds solved": f"{group.solved.sum()} / {len(group)}",
             "environment steps": spread(group.env_steps),
-            "seconds": spread(group.train_seconds, "{:.0f}".format),
             "mean return": spread(group.return_mean, "{:.1f}".format, low=True),
         }
     return pd.DataFrame(table).T
