@@ -178,7 +178,7 @@ def train(config):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more threads only slow so small a network down
     torch.manual_seed(config.seed)
-    # The reward is -1 for a fall, else 0. Another task: its name, and no sutton_barto_reward
+    # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
     limit = {"max_episode_steps": config.max_steps, "sutton_barto_reward": True}
     env = gym.make_vec("CartPole-v1", config.num_envs, **limit)
     state, _ = env.reset(seed=config.seed)

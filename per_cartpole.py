@@ -234,7 +234,7 @@ def train(config):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more threads only slow so small a network down
     torch.manual_seed(config.seed)
-    # The reward is -1 for a fall, else 0. Another task: its name, and no sutton_barto_reward
+    # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, sutton_barto_reward=True)
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history, full, start = [], 0, time.perf_counter()

@@ -5,11 +5,11 @@
 
 Arms: double, dueling (both replay uniformly), per, per_dueling; and per with the article's RMSProp and the weights of
 prioritized replay left out, outside the Huber loss and inside it: rmsprop_none, rmsprop_outside, rmsprop_inside; inside
-with Adam: adam_inside. An arm's folder, such as per_0, gets its weights and its history while it trains. A training that
-was stopped starts anew.
+with Adam: adam_inside. An arm's folder, such as per_0, gets a checkpoint while it trains, its weights and its history at the
+end. A training that was stopped starts anew.
 
-`play` lets the weights of each folder play 100 whole games (epsilon 0.01) and writes results/arms.csv, a line of history
-every 16,000 steps, and results/arms_scores.csv, the score of each game.
+`play` lets the weights of each folder play 100 whole games (epsilon 0.01) and puts their history, a line every 16,000 steps,
+into results/arms.csv, the score of each game into results/arms_scores.csv.
 """
 
 import argparse
@@ -33,9 +33,9 @@ ARMS = {
     "dueling": {"alpha": 0, "dueling": 1},
     "per": {},
     "per_dueling": {"dueling": 1},
-    "rmsprop_none": {"learning_rate": RATE},
-    "rmsprop_outside": {"learning_rate": RATE},
-    "rmsprop_inside": {"learning_rate": RATE},
+    "rmsprop_none": {},
+    "rmsprop_outside": {},
+    "rmsprop_inside": {},
     "adam_inside": {},
 }
 
@@ -47,10 +47,13 @@ def train(arm, seed, steps, folder):
     optimizer, _, place = arm.partition("_")
     memory, agent_class = script.ReplayMemory, script.Agent
     if place in ("none", "outside", "inside"):
-        memory, agent_class = variant(script, place, optimizer, ARMS[arm].get("learning_rate"))
+        rate = RATE if optimizer == "rmsprop" else None
+        memory, agent_class = variant(script, place, rate)
     config = script.Config(seed=seed, steps=steps, **ARMS[arm])
     with patch.object(script, "ReplayMemory", memory):
         agent, history = script.train(config, agent_class(config), folder / "checkpoint.pth")
+    if agent.env_steps < steps:
+        sys.exit(130)  # interrupted
     half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
     torch.save(half, folder / "weights.pth")
     table = pandas.DataFrame(history, columns=script.Update._fields)
@@ -73,6 +76,15 @@ def play(folder):
     return table.assign(arm=arm, seed=int(seed))[["arm", "seed", "game", "score", "best_life"]]
 
 
+def add(name, table):
+    """Puts an arm's lines into a CSV of results/, in place of those it has."""
+    path, key = FOLDER / f"{name}.csv", ["arm", "seed"]
+    if path.exists():
+        old = pandas.read_csv(path)
+        table = pandas.concat([old[(old[key] != table[key].iloc[0]).any(axis=1)], table])
+    table.to_csv(path, index=False)
+
+
 def main():
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
@@ -82,15 +94,15 @@ def main():
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/arms"))
     options = parser.parse_args()
+    if (options.mode == "train") != bool(options.arm):
+        parser.error("train needs an ARM, play takes none")
     if options.mode == "train":
         folder = options.output_dir / f"{options.arm}_{options.seed}"
         train(options.arm, options.seed, options.steps, folder)
         return
-    folders = sorted(path.parent for path in options.output_dir.glob("*/weights.pth"))
-    pandas.concat([pandas.read_csv(folder / "history.csv") for folder in folders]).to_csv(
-        FOLDER / "arms.csv", index=False
-    )
-    pandas.concat(map(play, folders)).to_csv(FOLDER / "arms_scores.csv", index=False)
+    for folder in sorted(path.parent for path in options.output_dir.glob("*/weights.pth")):
+        add("arms", pandas.read_csv(folder / "history.csv"))
+        add("arms_scores", play(folder))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ not run again. All else is per_cartpole.py as it is, but for giving up after 200
 import argparse
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from seeds import FOLDER, line, read, run, train_script
 from torch import nn
@@ -50,27 +51,30 @@ class RMSProp(torch.optim.Optimizer):
                 p -= state["step"].mul_(self.momentum).add_(group["lr"] * p.grad / root)
 
 
-def variant(script, place, optimizer, rate):
-    """Return a script's memory and agent, with the weights in that place of the loss."""
+def variant(script, place, rmsprop_rate=None):
+    """A script's memory and agent, with the weights in that place of the loss.
+
+    With a rate for the article's RMSProp it replaces the script's Adam.
+    """
 
     class Memory(script.ReplayMemory):
         def weights(self, *arguments):
             """Weights of 1 for the script; the loss below takes the true ones."""
-            self.kept = super().weights(*arguments)
-            return self.kept**0
+            self.true_weights = super().weights(*arguments)
+            return np.ones_like(self.true_weights)
 
     class Agent(script.Agent):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            if optimizer == "RMSProp":
-                self.optimizer = RMSProp(self.q_network.parameters(), rate)
+            if rmsprop_rate:
+                self.optimizer = RMSProp(self.q_network.parameters(), rmsprop_rate)
 
         def learn(self):
             with patch.object(nn.functional, "smooth_l1_loss", self.loss):
                 return super().learn()
 
         def loss(self, q, target, reduction):
-            weight = torch.from_numpy(self.memory.kept).float()
+            weight = torch.from_numpy(self.memory.true_weights).float()
             if place == "inside":
                 return HUBER(weight * q, weight * target, reduction=reduction)
             loss = HUBER(q, target, reduction=reduction)
@@ -82,7 +86,7 @@ def variant(script, place, optimizer, rate):
 def work(task):
     """Trains one variant on one seed."""
     place, optimizer, rate, seed = task
-    memory, agent_class = variant(per_cartpole, place, optimizer, rate)
+    memory, agent_class = variant(per_cartpole, place, rate if optimizer == "RMSProp" else None)
     with patch.multiple(per_cartpole, ReplayMemory=memory, Agent=agent_class):
         agent, result = train_script("per", seed, learning_rate=rate, episodes=EPISODES)
     row = line(place, seed, agent, result) | {"optimizer": optimizer, "rate": rate}

@@ -32,12 +32,12 @@ def tasks(page):
 
 def changed(script, pairs):
     """The script with the old lines replaced; ValueError unless each is there once."""
-    text = (ROOT / f"{script}.py").read_text()
+    text = "\n" + (ROOT / f"{script}.py").read_text()
     for old, new in pairs:
-        if f"\n{text}".count(f"\n{old}") != 1:
+        if text.count("\n" + old) != 1:
             raise ValueError(f"not once in {script}.py: {old}")
-        text = f"\n{text}".replace(f"\n{old}", f"\n{new}")[1:]
-    return text
+        text = text.replace("\n" + old, "\n" + new)
+    return text[1:]
 
 
 def main():
@@ -49,7 +49,10 @@ def main():
     options = parser.parse_args()
     table, path = read("own_task"), FOLDER / "own_task.csv"
     done = set(table[["program", "seed"]].itertuples(index=False, name=None))
-    for name, (script, pairs, flags) in tasks((ROOT / "docs" / "own_task.md").read_text()).items():
+    diffs = tasks((ROOT / "docs" / "own_task.md").read_text())
+    if options.only and options.only not in diffs:
+        parser.error(f"--only {options.only} is none of {', '.join(diffs)}")
+    for name, (script, pairs, flags) in diffs.items():
         folder = options.output_dir / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "my_task.py").write_text(changed(script, pairs))

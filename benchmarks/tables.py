@@ -104,6 +104,10 @@ ARMS = {
     "dueling": "dueling double DQN",
     "per": "prioritized double DQN",
     "per_dueling": "prioritized dueling",
+    "rmsprop_none": "the article's RMSProp, no weights",
+    "rmsprop_outside": "the article's RMSProp, weights outside",
+    "rmsprop_inside": "the article's RMSProp, weights inside",
+    "adam_inside": "Adam, weights inside",
 }
 
 

@@ -10,7 +10,7 @@
 # Prioritized replay on Breakout
 
 Double DQN with prioritized replay, as on CartPole, here with a convolutional network, n-step
-returns and a memory of single pictures. The switches take its parts out again:
+returns and a memory of single pictures. Switches take parts out, or put one in:
 
     --alpha 0: double DQN      --dueling 1: dueling network      --double 0: DQN's target
 
@@ -22,10 +22,10 @@ Papers: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, a
 al. 2015, "Human-level control through deep reinforcement learning". Article: the one on the sum
 tree, 優先順位付き経験再生 (Prioritized Experience Replay).
 
-The task: python per_breakout.py random
-Trained:  python per_breakout.py play [--weights FILE]
-Train:    python per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
-Go on:    python per_breakout.py --resume
+The task: python extras/per_breakout.py random
+Trained:  python extras/per_breakout.py play [--weights FILE]  (and --dueling 1, if trained so)
+Train:    python extras/per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
+Go on:    python extras/per_breakout.py --resume
 Expect: nothing yet.
 """
 
@@ -74,7 +74,7 @@ def setting(default, low, high, reason):
 class Config:
     """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
 
-    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, up to a stop")
+    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, unless resumed")
     steps: int = setting(2_000_000, 1, 10**12, "environment steps, of 4 frames each")
     num_envs: int = setting(32, 1, 10**4, "games played at once; the article has 1")
     double: int = setting(1, 0, 1, "1: target of double DQN; 0: of DQN")
@@ -185,8 +185,8 @@ class ReplayMemory:
         rows, games = self.valid.shape
         for column, value in zip(self.columns(), step, strict=True):
             column[self.pushed % rows] = value
-        lost = (self.pushed + 3) % rows  # its state begins with the picture just overwritten
-        self.tree[lost * games + np.arange(games)] = 0.0
+        spoiled = (self.pushed + 3) % rows  # its state begins with the picture just overwritten
+        self.tree[spoiled * games + np.arange(games)] = 0.0
         ready = (self.pushed - self.config.n_step) % rows  # now the state after n steps is there
         self.tree[ready * games + np.arange(games)] = self.max_priority * self.valid[ready]
         self.pushed += 1
@@ -330,7 +330,7 @@ class Agent:
         return loss.item()
 
     def checkpoint(self):
-        """Return all that is needed to go on from here, except the running games."""
+        """Return what is needed to go on; no running games, and the memory only if asked for."""
         progress = [self.env_steps, self.updates, self.seconds, self.scores]
         rows, random = [tuple(row) for row in self.history], torch.get_rng_state()
         saved = {"config": asdict(self.config), "progress": progress, "history": rows}
@@ -405,7 +405,7 @@ class Games:
         return np.float32(reward), terminated | lost, truncated, valid
 
 
-# 16,000 steps, a line of history.csv. Steps and games: since the start;
+# A line of history.csv, one every 16,000 steps. Steps and games: since the start;
 # mean, min, max: of the scores of the last 100 games, nan if none is over; loss: mean
 Update = namedtuple("Update", "env_steps games mean min max loss")
 
@@ -540,8 +540,8 @@ def parse(arguments):
     parser.add_argument("--output-dir", help=f"for the results (runs/{SCRIPT})")
     parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
-    weights = Path(globals().get("__file__", "")).parent.parent / "weights" / f"{SCRIPT}.pth"
-    parser.add_argument("--weights", default=weights, help="to play with (ours)")
+    weights = Path(globals().get("__file__", "extras/file")).resolve().parent.parent / "weights"
+    parser.add_argument("--weights", default=weights / f"{SCRIPT}.pth", help="to play with (ours)")
     config = parser.parse_args(arguments, Config())
     folder = f"runs/{SCRIPT}" if config.mode == "train" else f"runs/{SCRIPT}/{config.mode}"
     folder = Path(config.output_dir or folder).expanduser()

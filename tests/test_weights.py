@@ -73,7 +73,10 @@ def test_the_articles_rmsprop_against_numpy():
 
 
 def cartpole(agent_class):
-    agent, rng = agent_class(per_cartpole.Config(batch_size=8, memory_size=64), 4, 2), SEEDED(0)
+    agent, rng = (
+        agent_class(per_cartpole.Config(batch_size=8, memory_size=64), 4, 2),
+        np.random.default_rng(0),
+    )
     for _ in range(64):
         agent.memory.push(rng.normal(size=4), 0, 0.0, rng.normal(size=4), True)
     return agent, ()
@@ -81,15 +84,12 @@ def cartpole(agent_class):
 
 def breakout(agent_class):
     config = breakout_arms.script.Config(batch_size=8, memory_size=64, num_envs=2, learn_start=50)
-    agent, rng = agent_class(config), SEEDED(0)
+    agent, rng = agent_class(config), np.random.default_rng(0)
     agent.memory = breakout_arms.script.ReplayMemory(config)
     for _ in range(32):
         frame, no = rng.integers(256, size=(2, 84, 84)), np.zeros(2, bool)
         agent.memory.push(frame, no, no, ~no, no, ~no)
     return agent, (0.4,)
-
-
-SEEDED = np.random.default_rng
 
 
 @pytest.mark.parametrize("place, power", [("none", 0), ("outside", 1), ("inside", 2)])
@@ -98,13 +98,13 @@ SEEDED = np.random.default_rng
 )
 def test_where_the_weights_stand(module, fill, place, power):
     """Small errors: the gradient is w^power delta; the memory itself hands out ones."""
-    memory, agent_class = inside.variant(module, place, "RMSProp", 1e-3)
+    memory, agent_class = inside.variant(module, place, 1e-3)
     with mock.patch.object(module, "ReplayMemory", memory):
         agent, beta = fill(agent_class)
     full = np.flatnonzero(agent.memory.tree[np.arange(64)])
-    agent.memory.tree[full] = SEEDED(1).random(len(full)) + 0.1
+    agent.memory.tree[full] = np.random.default_rng(1).random(len(full)) + 0.1
     batch = agent.memory.sample(8, *beta)
-    weight = torch.from_numpy(agent.memory.kept).float()
+    weight = torch.from_numpy(agent.memory.true_weights).float()
     assert (batch.weight == 1).all() and weight.max() == 1 and weight.min() < 0.9
     delta = torch.linspace(-0.9, 0.9, 8)
     q = torch.zeros(8, requires_grad=True)
@@ -119,8 +119,16 @@ def test_an_arm_writes_what_it_learned_and_plays(tmp_path, monkeypatch):
     )
     for arm in ("rmsprop_inside", "dueling"):
         breakout_arms.train(arm, 1, 400, tmp_path / f"{arm}_1")
+        saved = torch.load(tmp_path / f"{arm}_1" / "checkpoint.pth")
+        assert ("mean_square" in saved["optimizer"]["state"][0]) == arm.startswith("rmsprop")
         line = pandas.read_csv(tmp_path / f"{arm}_1" / "history.csv").iloc[-1]
         assert (line.arm, line.seed) == (arm, 1) and line.env_steps >= 400 and line.loss > 0
     monkeypatch.setattr(breakout_arms, "GAMES", 2)
     scores = breakout_arms.play(tmp_path / "dueling_1")
     assert list(scores.arm) == ["dueling"] * 2 and list(scores.game) == [1, 2]
+    monkeypatch.setattr(breakout_arms, "FOLDER", tmp_path)
+    for games in 2, 1:
+        breakout_arms.add("arms_scores", scores.assign(seed=games).head(games))
+    breakout_arms.add("arms_scores", scores.assign(seed=1, score=7).head(1))
+    kept = pandas.read_csv(tmp_path / "arms_scores.csv")
+    assert list(kept.seed) == [2, 2, 1] and kept.score.iloc[-1] == 7
