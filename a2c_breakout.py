@@ -46,7 +46,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # CUDA's first backward pass
+    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # harmless: CUDA starts up
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ def setting(default, low, high, reason):
 class Config:
     """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
 
-    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, up to a stop")
+    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, unless resumed")
     steps: int = setting(10_000_000, 1, 10**12, "environment steps, of 4 frames each")
     num_envs: int = setting(32, 1, 10**4, "games played at once; the book has 16")
     num_steps: int = setting(5, 1, 10**4, "steps of each environment per update, as in the book")
@@ -291,7 +291,7 @@ class Games:
         return counts
 
 
-# 100 updates, a line of history.csv. Steps and games: of all processes, since the start;
+# A line of history.csv, one every 100 updates. Steps and games: of all processes, since the start;
 # mean, min, max: of the scores of the last 100 games, nan if none is over; loss: mean
 Update = namedtuple("Update", "env_steps games mean min max loss")
 

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from seeds import SCRIPTS
-from tables import ARMS, places
+from tables import ARMS, places, programs
 
 
 def learning_curves(curves, seeds):
@@ -38,9 +38,7 @@ def ablation(rows):
 
 def parts(rows):
     """The scripts with one part left out or done otherwise."""
-    return dots(
-        dict(list(rows.groupby("program", sort=False))), "environment steps (red: unsolved)"
-    )
+    return dots(programs(rows), "environment steps (red: unsolved)")
 
 
 def inside(rows):

@@ -135,10 +135,14 @@ def own_task(rows):
     return pd.DataFrame(table).T
 
 
+def programs(rows):
+    """The lines of each program, in the order of the file: {program: lines}."""
+    return dict(list(rows.groupby("program", sort=False)))
+
+
 def parts(rows):
     """The scripts with one part left out or done otherwise."""
-    lines = dict(list(rows.groupby("program", sort=False)))
-    return seeds(lines).drop(columns=["seconds", "ten in a row at"])
+    return seeds(programs(rows)).drop(columns=["seconds", "ten in a row at"])
 
 
 def ratios(rows, learning):

@@ -48,7 +48,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # CUDA's first backward pass
+    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # harmless: CUDA starts up
 
 import numpy as np
 import torch
@@ -83,9 +83,7 @@ class Config:
     gamma: float = setting(0.99, 0, 1, "discount per step")
     learning_rate: float = setting(2e-4, 0, 1, "of Adam")
     max_grad_norm: float = setting(10.0, 0, 10**3, "longer gradients are clipped")
-    batch_size: int = setting(
-        128, 1, 10**5, "transitions per update; one update a step of all games"
-    )
+    batch_size: int = setting(128, 1, 10**5, "transitions per update, one update a step")
     memory_size: int = setting(200_000, 1, 10**9, "transitions kept, as in the article")
     learn_start: int = setting(20_000, 1, 10**9, "transitions in memory from which on it learns")
     target_every: int = setting(125, 1, 10**9, "updates between copies of the target network")
@@ -294,13 +292,13 @@ class Agent:
 
     @torch.no_grad()
     def act(self, state, epsilon=None):
-        """Return actions (N,) in states (N, 4, 84, 84): greedy ones, some at random."""
+        """Return actions (N,) for states (N, 4, 84, 84): greedy or random; FIRE in a new life."""
         epsilon = self.config.epsilon if epsilon is None else epsilon
         greedy = self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
         random = self.rng.integers(self.num_actions, size=len(state))
         action = np.where(self.rng.random(len(state)) < epsilon, random, greedy)
         if self.config.fire:
-            action[~state[:, :3].any((1, 2, 3))] = 1  # a state without past: a life begins
+            action[~state[:, :3].any((1, 2, 3))] = 1  # FIRE, or no ball comes: no picture is older
         return action
 
     @torch.no_grad()

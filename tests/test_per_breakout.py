@@ -351,6 +351,7 @@ BAD = [
 @pytest.mark.parametrize("arguments, named", BAD)
 def test_bad_input_is_one_line(arguments, named, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(per, "train", None)  # nothing may come so far
     (tmp_path / "file").write_text("kept")
     (tmp_path / "saved").mkdir()
     agent = Agent(Config())
