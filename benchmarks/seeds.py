@@ -27,7 +27,8 @@ from unittest import mock
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 PORTS = ("dqn", "ddqn", "dueling", "per")
 SCRIPTS = (*PORTS, "a2c")
 PROGRAMS = {"cartpole": (*SCRIPTS, "per_dueling"), "port": PORTS, "sb3": ("dqn", "a2c")}
@@ -65,11 +66,12 @@ def train(kind, name, seed):
     return agent, {"episodes": len(result["curve"]), "ten_in_a_row": ten} | result
 
 
-def line(program, seed, agent, result):
+def line(program, seed, agent, result, max_steps=200):
     """A line of the CSV, with the greedy evaluation: the 100 episodes of the script's main()."""
     import dqn_cartpole
 
-    steps = dqn_cartpole.evaluate(agent, dqn_cartpole.Config(), seed=2**32 + seed)
+    config = dqn_cartpole.Config(max_steps=max_steps)
+    steps = dqn_cartpole.evaluate(agent, config, seed=2**32 + seed)
     return {
         "program": program,
         "seed": seed,

@@ -1,5 +1,6 @@
 """The page on other tasks: its lines fit the scripts, and what they make learns."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -21,12 +22,14 @@ def start(name, tmp_path, *arguments):
 
 
 def test_the_lines_fit_and_are_few():
-    assert set(TASKS) == {"acrobot_dqn", "acrobot_a2c"}
-    for script, pairs, _ in TASKS.values():
+    names = {"acrobot_dqn": "Acrobot-v1", "acrobot_a2c": "Acrobot-v1"}
+    names["lander_dqn"] = "LunarLander-v3"
+    assert set(TASKS) == set(names)
+    for name, (script, pairs, _) in TASKS.items():
         assert sum(new.count("\n") for _, new in pairs) <= 12
-        assert "Acrobot-v1" in own_task.changed(script, pairs)
-    for script in "ddqn", "dueling", "per":
-        own_task.changed(f"{script}_cartpole", TASKS["acrobot_dqn"][1])
+        assert own_task.changed(script, pairs).count(names[name]) == 2
+    for script, name in itertools.product(("ddqn", "dueling", "per"), ("acrobot", "lander")):
+        own_task.changed(f"{script}_cartpole", TASKS[f"{name}_dqn"][1])
     with pytest.raises(ValueError, match=r"not once in dqn_cartpole\.py: import"):
         own_task.changed("dqn_cartpole", [("import nothing\n", "")])
 

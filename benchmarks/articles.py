@@ -1,0 +1,50 @@
+"""Runs the articles' settings, the commands of docs/articles/, on many seeds: results/articles.csv.
+
+    python benchmarks/articles.py [--seeds 20] [--jobs 2]
+
+A line for each page and seed, the Korean notebook's with its dueling network; what is there already is not run again.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from seeds import FOLDER, line, read, run, train_script
+
+PAGES = Path(__file__).parent.parent / "docs" / "articles"
+COMMAND = r"## The \w+'s settings\n\n```sh\npython (\w+)_cartpole\.py (.*)\n```"
+
+
+def commands():
+    """The commands of the pages: {page: (script, its settings)}."""
+    found = {}
+    for page in sorted(PAGES.glob("*.md")):
+        for name, flags in re.findall(COMMAND, page.read_text()):
+            words = flags.split()
+            settings = zip(words[::2], words[1::2], strict=True)
+            found[page.stem] = name, {k[2:].replace("-", "_"): float(v) for k, v in settings}
+    return found | {"korean_per": ("per_dueling", found["korean_per"][1])}
+
+
+def work(task):
+    """Trains with one page's settings on one seed."""
+    page, seed = task
+    name, settings = commands()[page]
+    agent, result = train_script(name, seed, **settings)
+    limit = {key: int(value) for key, value in settings.items() if key == "max_steps"}
+    return {FOLDER / "articles.csv": line(page, seed, agent, result, **limit)}
+
+
+def main():
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--seeds", type=int, default=20, help="seeds 0, 1, ... (default: 20)")
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
+    options = parser.parse_args()
+    done = set(read("articles")[["program", "seed"]].itertuples(index=False, name=None))
+    tasks = [(page, seed) for seed in range(options.seeds) for page in commands()]
+    run([task for task in tasks if task not in done], work, options.jobs)
+
+
+if __name__ == "__main__":
+    main()

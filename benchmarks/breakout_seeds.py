@@ -1,0 +1,151 @@
+"""Trains a2c_breakout.py on a seed and notes what its history doesn't show; plays with what came of it.
+
+    python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/0] [SETTING ...]
+    python benchmarks/breakout_seeds.py play [--seed 0] [--output-dir runs/seeds/0] [--weights FILE]
+
+`train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
+script's own files it writes updates.csv: a line every 100 updates, with the means of the critic's squared error, of the
+policy's entropy and of the gradient's length before it is clipped.
+
+`play` plays 100 whole games of at most 108,000 frames (half an hour) with weights.pth of the folder, or FILE, and writes
+games.csv, a line a game: score; score after five minutes (18,000 frames); steps; lives left, none unless the limit cut the
+game; bricks hit; and the steps at which 98 and all 108 bricks of the first wall were gone, empty if never.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import a2c_breakout as script
+
+EVERY = 100  # updates in a line of updates.csv
+GAMES, LIMIT, FIVE_MINUTES, SKIP = 100, 108_000, 18_000, 4  # frames
+UPDATES = "env_steps,error,entropy,norm\n"
+
+
+class WatchedAgent(script.Agent):
+    """An Agent that notes the parts of its updates in a file. What it learns is the same."""
+
+    path = None
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.seen = []
+
+    def returns(self, rollout, next_state):
+        """The script's returns; notes error and entropy on the way."""
+        R, valid = super().returns(rollout, next_state), rollout.valid
+        error = (R - rollout.value)[valid].square().mean().item()
+        self.seen.append([error, rollout.entropy[valid].mean().item()])
+        return R
+
+    def learn(self, rollout, next_state):
+        """The script's update; notes the gradient's length."""
+        clip = script.nn.utils.clip_grad_norm_
+
+        def noted(*arguments):
+            self.seen[-1].append(clip(*arguments).item())
+
+        with patch.object(script.nn.utils, "clip_grad_norm_", noted):
+            loss = super().learn(rollout, next_state)
+        if len(self.seen) == EVERY:
+            means = np.mean(self.seen, 0)
+            with self.path.open("a") as file:
+                file.write("{},{:.4f},{:.4f},{:.4f}\n".format(self.env_steps, *means))
+            self.seen = []
+        return loss
+
+    def restore(self, saved):
+        """Goes back to a checkpoint; what was noted after it goes."""
+        super().restore(saved)
+        rows = pandas.read_csv(self.path)
+        rows[rows.env_steps <= self.env_steps].to_csv(self.path, index=False)
+
+
+def train(folder, arguments):
+    """Trains the agent of a folder, or goes on, until SIGTERM or Ctrl-C at the latest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    WatchedAgent.path = folder / "updates.csv"
+    resume = ["--resume"] if (folder / "checkpoint.pth").exists() else []
+    if not resume:
+        WatchedAgent.path.write_text(UPDATES)
+    with patch.object(script, "Agent", WatchedAgent):
+        script.main([*arguments, "--output-dir", str(folder), "--no-media", *resume])
+
+
+def bricks(reward):
+    """Bricks behind the rewards of a step (N,): the fewest of 1, 4 and 7 points that make each."""
+    fewest = [0]
+    for points in range(1, 1 + max(reward)):
+        fewest.append(1 + min(fewest[points - worth] for worth in (1, 4, 7) if worth <= points))
+    return np.array(fewest)[reward]
+
+
+class KeptEnv:
+    """An environment that keeps the info of its latest step."""
+
+    def __init__(self, env):
+        self.env = env
+
+    def step(self, action):
+        """The environment's step."""
+        *result, self.info = self.env.step(action)
+        return *result, self.info
+
+
+def play(agent, seed, num_games=GAMES, limit=LIMIT):
+    """Plays whole games at once; returns a table with a line a game."""
+    torch.manual_seed(seed)
+    games = script.Games(num_games, seed, limit)
+    games.env = KeptEnv(games.env)
+    running, action = np.ones(num_games, bool), np.zeros(num_games, int)
+    score, early, hit, steps, lives = np.zeros((5, num_games), int)
+    reached = {count: np.full(num_games, np.nan) for count in (98, 108)}  # bricks: at which step
+    while running.any():
+        action[running] = agent.act(games.state[running])
+        reward = games.step(action)[0].astype(int) * running
+        score, hit, steps = score + reward, hit + bricks(reward), steps + running
+        five = running & (games.env.info["episode_frame_number"] - SKIP < FIVE_MINUTES)
+        early[five], lives[running] = score[five], games.lives[running]
+        for count, step in reached.items():
+            now = (hit >= count) & np.isnan(step)
+            step[now] = steps[now]
+        running &= ~games.ended
+    columns = {"game": np.arange(num_games) + 1, "score": score, "five_minutes": early}
+    columns |= {"steps": steps, "lives": lives, "bricks": hit}
+    columns |= {f"step_{count}": step for count, step in reached.items()}
+    return pandas.DataFrame(columns)
+
+
+def main():
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("mode", choices=("train", "play"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output-dir", type=Path)
+    parser.add_argument("--weights", type=Path)
+    options, settings = parser.parse_known_args()
+    folder = options.output_dir or Path(f"runs/seeds/{options.seed}")
+    if options.mode == "train":
+        train(folder, ["--seed", str(options.seed), *settings])
+        return
+    agent = script.Agent(script.Config(seed=options.seed))
+    weights = options.weights or folder / "weights.pth"
+    script.load(weights, agent.network.load_state_dict)
+    table = play(agent, options.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "games.csv", index=False)
+    print(table.describe().round(1).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The benchmarks of the articles' settings, the grid world and Breakout's seeds measure what they say."""
+
+import importlib
+
+import articles
+import breakout_seeds
+import grid  # puts extras/ on the path
+import gridworld
+import numpy as np
+import pandas
+import seeds
+import torch
+
+import a2c_breakout
+import dqn_cartpole
+
+PAGES = {"a2c", "ddqn", "dezero", "dqn", "dueling", "keras_per", "korean_per", "per"}
+
+
+def test_the_articles_settings_are_those_of_the_scripts():
+    commands = articles.commands()
+    assert set(commands) == PAGES
+    for name, settings in commands.values():
+        module = importlib.import_module(f"{name.removesuffix('_dueling')}_cartpole")
+        module.Config(**settings)
+    assert commands["dezero"][1]["max_steps"] == 500
+    assert commands["korean_per"] == ("per_dueling", commands["per"][1])
+
+
+def test_an_evaluation_has_the_limit_it_is_told():
+    agent = dqn_cartpole.Agent(dqn_cartpole.Config(), 4, 2)
+    agent.act = lambda state: (state[:, 2] + state[:, 3] > 0).astype(int)  # stands for long
+    result = {"solved": True, "episodes": 1, "curve": [(1, 1)], "ten_in_a_row": 1}
+    result["train_seconds"] = 1.0
+    assert seeds.line("x", 0, agent, result)["evaluation_mean"] <= 200
+    assert seeds.line("x", 0, agent, result, 500)["evaluation_mean"] > 200
+
+
+def test_the_greedy_way_through_the_grid_is_walked():
+    q = gridworld.optimal(0.9)
+    assert grid.steps(q) == 5
+    assert grid.steps({place: np.zeros(4) for place in q}) is None
+
+
+def test_bricks_are_counted_from_a_reward():
+    rewards, bricks = [0, 1, 4, 7, 8, 11, 14, 2], [0, 1, 1, 1, 2, 2, 2, 2]
+    assert breakout_seeds.bricks(np.array(rewards)).tolist() == bricks
+
+
+def trained(agent_class, steps=120):
+    config = a2c_breakout.Config(num_envs=2, steps=steps, max_grad_norm=1e-6)
+    agent, _ = a2c_breakout.train(config, agent_class(config))
+    return agent
+
+
+def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeypatch):
+    monkeypatch.setattr(breakout_seeds.WatchedAgent, "path", tmp_path / "updates.csv")
+    monkeypatch.setattr(breakout_seeds, "EVERY", 5)
+    breakout_seeds.WatchedAgent.path.write_text(breakout_seeds.UPDATES)
+    agent = trained(breakout_seeds.WatchedAgent)
+    plain = trained(a2c_breakout.Agent).network.state_dict()
+    assert all(torch.equal(plain[k], v) for k, v in agent.network.state_dict().items())
+    rows = pandas.read_csv(tmp_path / "updates.csv")
+    # learn() is called before the steps of its rollout are counted
+    assert rows.env_steps.tolist() == [40, 90]
+    assert (rows.norm > 1e-4).all()  # as it was before it was clipped
+    assert rows.entropy.between(1.3, 1.3863).all() and (rows.error > 0).all()
+    early = trained(a2c_breakout.Agent, 50).checkpoint()
+    agent.restore(early)
+    assert pandas.read_csv(tmp_path / "updates.csv").env_steps.tolist() == [40]
+
+
+def test_a_game_is_played_as_by_the_script(monkeypatch):
+    config = a2c_breakout.Config(games=1, max_frames=900)
+    config.mode, config.media = "play", False
+    agent = a2c_breakout.Agent(config)
+    weights = articles.PAGES.parents[1] / "weights" / "a2c_breakout.pth"
+    a2c_breakout.load(weights, agent.network.load_state_dict)
+    monkeypatch.setattr(breakout_seeds, "FIVE_MINUTES", 500)
+    game = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
+    assert game.score == a2c_breakout.play(agent, config)[0]["mean"] > game.five_minutes
+    config.max_frames = 500
+    assert game.five_minutes == a2c_breakout.play(agent, config)[0]["mean"] > 0
+    assert 900 / 4 - 8 < game.steps <= 900 / 4 and 1 <= game.lives <= 5
+    assert game.bricks <= game.score and np.isnan(game.step_98)
+
+
+class ScriptedGames:
+    """Two games: a brick a step; the first ends after 120 steps, the second after 50."""
+
+    def __init__(self, *_):
+        self.state, self.lives, self.played = np.zeros((2, 1)), np.array([3, 0]), 0
+        self.env = self
+
+    def step(self, action):
+        self.played += 1
+        self.info = {"episode_frame_number": np.full(2, 4 * self.played)}
+        self.ended = np.array([self.played >= 120, self.played >= 50])
+        return (np.ones(2, np.float32),)
+
+
+def test_the_steps_at_which_bricks_are_gone(monkeypatch):
+    monkeypatch.setattr(a2c_breakout, "Games", ScriptedGames)
+    monkeypatch.setattr(breakout_seeds, "KeptEnv", lambda env: env)
+    agent = a2c_breakout.Agent(a2c_breakout.Config())
+    agent.act = lambda state: np.zeros(len(state), int)
+    table = breakout_seeds.play(agent, 0, 2)
+    assert table.steps.tolist() == table.score.tolist() == table.bricks.tolist() == [120, 50]
+    assert table.step_98[0] == 98 and table.step_108[0] == 108
+    assert table[["step_98", "step_108"]].iloc[1].isna().all()
+    assert table.lives.tolist() == [3, 0]
