@@ -2,6 +2,7 @@
 
     python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/0] [SETTING ...]
     python benchmarks/breakout_seeds.py play [--seed 0] [--output-dir runs/seeds/0] [--weights FILE]
+    python benchmarks/breakout_seeds.py collect [--output-dir runs/seeds]
 
 `train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
 script's own files it writes updates.csv: a line every 100 updates, with the means of the critic's squared error, of the
@@ -10,6 +11,8 @@ policy's entropy and of the gradient's length before it is clipped.
 `play` plays 100 whole games of at most 108,000 frames (half an hour) with weights.pth of the folder, or FILE, and writes
 games.csv, a line a game: score; score after five minutes (18,000 frames); steps; lives left, none unless the limit cut the
 game; bricks hit; and the steps at which 98 and all 108 bricks of the first wall were gone, empty if never.
+
+`collect` puts what all folders in a folder have into results/breakout_seeds.csv and results/breakout_games.csv.
 """
 
 import argparse
@@ -26,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import a2c_breakout as script
 
+RESULTS = Path(__file__).parent / "results"
 EVERY = 100  # updates in a line of updates.csv
 GAMES, LIMIT, FIVE_MINUTES, SKIP = 100, 108_000, 18_000, 4  # frames
 UPDATES = "env_steps,error,entropy,norm\n"
@@ -126,14 +130,34 @@ def play(agent, seed, num_games=GAMES, limit=LIMIT):
     return pandas.DataFrame(columns)
 
 
+def collect(folders):
+    """Puts the folders' histories and games into results/, each line with its folder's name."""
+    histories, games = [], []
+    for folder in sorted(folders):
+        if (folder / "updates.csv").exists():
+            # The two files have a line every 100 updates each, but not always at the same step
+            halves = (pandas.read_csv(folder / f"{name}.csv") for name in ("history", "updates"))
+            table = pandas.merge_asof(*halves, on="env_steps", direction="nearest")
+            table.insert(0, "run", folder.name)
+            histories.append(table[["run", "env_steps", "mean", "error", "entropy", "norm"]])
+        if (folder / "games.csv").exists():
+            games.append(pandas.read_csv(folder / "games.csv").assign(run=folder.name))
+    for name, tables in ("breakout_seeds", histories), ("breakout_games", games):
+        if tables:
+            pandas.concat(tables).to_csv(RESULTS / f"{name}.csv", index=False)
+
+
 def main():
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("mode", choices=("train", "play"))
+    parser.add_argument("mode", choices=("train", "play", "collect"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
     options, settings = parser.parse_known_args()
+    if options.mode == "collect":
+        collect(path for path in (options.output_dir or Path("runs/seeds")).iterdir())
+        return
     folder = options.output_dir or Path(f"runs/seeds/{options.seed}")
     if options.mode == "train":
         train(folder, ["--seed", str(options.seed), *settings])

@@ -88,6 +88,28 @@ def arms(history):
     return axes.figure
 
 
+def a2c_seeds(history):
+    """A2C's trainings on Breakout: the mean score, and what the updates look like."""
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    panels = {
+        "mean": "mean score of the last 100 games",
+        "entropy": "entropy of the policy",
+        "error": "squared error of the critic",
+        "norm": "length of the gradient before clipping",
+    }
+    for axes, (column, title) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for run, rows in history.groupby("run", sort=False):
+            *settings, seed = run.replace("_", " ").rsplit(" ", 1)
+            label, style = ", ".join([f"seed {seed}", *settings]), "--" if settings else "-"
+            values = rows[column].rolling(5, min_periods=1).mean()
+            axes.plot(rows.env_steps, values, style, color=f"C{seed}", label=label, linewidth=1)
+        axes.set(xlabel="environment steps", title=title)
+        if column in ("error", "norm"):
+            axes.set_yscale("log")
+    figure.axes[0].legend()
+    return figure
+
+
 def breakout(history, name):
     """A shipped agent's learning curve, as its script draws it."""
     import a2c_breakout

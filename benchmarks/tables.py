@@ -5,6 +5,7 @@ from seeds import PROGRAMS, SCRIPTS
 
 TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
 MARKS = (250_000, 500_000, 750_000, 1_000_000)  # environment steps
+LATER = (500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 5_000_000, 7_500_000)
 EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
 ORDER["per_dueling_cartpole"] = EXCHANGED
@@ -120,6 +121,36 @@ def arms(history, scores):
         row = {title: f"{mean:.1f}" for title, mean in steps.items()}
         row |= {f"{len(games)} games": f"{games.mean():.1f} ({games.min()} to {games.max()})"}
         table[f"{ARMS[arm]}, seed {seed}"] = row
+    return pd.DataFrame(table).T
+
+
+def a2c_seeds(history):
+    """A2C's trainings on Breakout: the mean score along the training, and the last."""
+    table = {}
+    for run, rows in history.groupby("run", sort=False):
+        *settings, seed = run.replace("_", " ").rsplit(" ", 1)
+        steps = rows.set_index("env_steps")["mean"]
+        marks = [mark for mark in LATER if mark <= steps.index[-1]]
+        row = {f"{mark:,} steps": f"{steps.loc[: mark + 8000].iloc[-1]:.0f}" for mark in marks}
+        row |= {"latest": f"{steps.iloc[-1]:.0f} ({steps.index[-1]:,})"}
+        table[", ".join([f"seed {seed}", *settings])] = row
+    return pd.DataFrame(table).T.fillna("")
+
+
+def games(rows):
+    """Whole games of A2C on Breakout: how they end."""
+    table = {}
+    for run, group in rows.groupby("run", sort=False):
+        cut, score = group[group.lives > 0], group.score
+        table[run] = {
+            "games": len(group),
+            "mean": f"{score.mean():.1f}",
+            "after five minutes": f"{group.five_minutes.mean():.1f}",
+            "below 400": (score < 400).sum(),
+            "400 to 432": score.between(400, 432).sum(),
+            "above": (score > 432).sum(),
+            "cut by the limit": len(cut),
+        }
     return pd.DataFrame(table).T
 
 
