@@ -1,16 +1,18 @@
 """Trains a2c_breakout.py on a seed and notes what its history doesn't show; plays with what came of it.
 
-    python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/0] [SETTING ...]
-    python benchmarks/breakout_seeds.py play [--seed 0] [--output-dir runs/seeds/0] [--weights FILE]
+    python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/seed_0] [SETTING ...]
+    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--output-dir runs/seeds/seed_0] [--weights FILE]
     python benchmarks/breakout_seeds.py collect [--output-dir runs/seeds]
 
 `train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
 script's own files it writes updates.csv: a line every 100 updates, with the means of the critic's squared error, of the
-policy's entropy and of the gradient's length before it is clipped.
+policy's entropy, of the gradient's length before it is clipped, and of the share of games in which no ball is between the wall
+and the paddle in any of the last four pictures.
 
 `play` plays 100 whole games of at most 108,000 frames (half an hour) with weights.pth of the folder, or FILE, and writes
 games.csv, a line a game: score; score after five minutes (18,000 frames); steps; lives left, none unless the limit cut the
-game; bricks hit; and the steps at which 98 and all 108 bricks of the first wall were gone, empty if never.
+game; bricks hit; at the end, steps since a ball was last seen between the wall and the paddle; and the steps at which 98 and
+all 108 bricks of the first wall were gone, empty if never.
 
 `collect` puts what all folders in a folder have into results/breakout_seeds.csv and results/breakout_games.csv.
 """
@@ -32,7 +34,13 @@ import a2c_breakout as script
 RESULTS = Path(__file__).parent / "results"
 EVERY = 100  # updates in a line of updates.csv
 GAMES, LIMIT, FIVE_MINUTES, SKIP = 100, 108_000, 18_000, 4  # frames
-UPDATES = "env_steps,error,entropy,norm\n"
+BALL = slice(40, 74), slice(5, 79)  # rows and columns of a picture between wall, paddle and sides
+UPDATES = ["env_steps", "error", "entropy", "norm", "no_ball"]
+
+
+def ball(state):
+    """Whether a ball is between the wall and the paddle in each picture of states (N, 4, 84, 84)."""
+    return state[:, :, BALL[0], BALL[1]].any((2, 3))
 
 
 class WatchedAgent(script.Agent):
@@ -52,25 +60,24 @@ class WatchedAgent(script.Agent):
         return R
 
     def learn(self, rollout, next_state):
-        """The script's update; notes the gradient's length."""
+        """The script's update; notes the gradient's length, and the games without a ball."""
         clip = script.nn.utils.clip_grad_norm_
 
         def noted(*arguments):
-            self.seen[-1].append(clip(*arguments).item())
+            self.seen[-1] += [clip(*arguments).item(), np.mean(~ball(next_state).any(1))]
 
         with patch.object(script.nn.utils, "clip_grad_norm_", noted):
             loss = super().learn(rollout, next_state)
         if len(self.seen) == EVERY:
-            means = np.mean(self.seen, 0)
-            with self.path.open("a") as file:
-                file.write("{},{:.4f},{:.4f},{:.4f}\n".format(self.env_steps, *means))
+            row = pandas.DataFrame([[self.env_steps, *np.mean(self.seen, 0)]], columns=UPDATES)
+            row.to_csv(self.path, mode="a", header=False, index=False, float_format="%.4f")
             self.seen = []
         return loss
 
     def restore(self, saved):
         """Goes back to a checkpoint; what was noted after it goes."""
         super().restore(saved)
-        rows = pandas.read_csv(self.path)
+        rows = pandas.read_csv(self.path).reindex(columns=UPDATES)
         rows[rows.env_steps <= self.env_steps].to_csv(self.path, index=False)
 
 
@@ -81,7 +88,7 @@ def train(folder, arguments):
     WatchedAgent.path = folder / "updates.csv"
     resume = ["--resume"] if (folder / "checkpoint.pth").exists() else []
     if not resume:
-        WatchedAgent.path.write_text(UPDATES)
+        pandas.DataFrame(columns=UPDATES).to_csv(WatchedAgent.path, index=False)
     with patch.object(script, "Agent", WatchedAgent):
         script.main([*arguments, "--output-dir", str(folder), "--no-media", *resume])
 
@@ -112,7 +119,7 @@ def play(agent, seed, num_games=GAMES, limit=LIMIT):
     games = script.Games(num_games, seed, limit)
     games.env = KeptEnv(games.env)
     running, action = np.ones(num_games, bool), np.zeros(num_games, int)
-    score, early, hit, steps, lives = np.zeros((5, num_games), int)
+    score, early, hit, steps, lives, no_ball = np.zeros((6, num_games), int)
     reached = {count: np.full(num_games, np.nan) for count in (98, 108)}  # bricks: at which step
     while running.any():
         action[running] = agent.act(games.state[running])
@@ -120,12 +127,13 @@ def play(agent, seed, num_games=GAMES, limit=LIMIT):
         score, hit, steps = score + reward, hit + bricks(reward), steps + running
         five = running & (games.env.info["episode_frame_number"] - SKIP < FIVE_MINUTES)
         early[five], lives[running] = score[five], games.lives[running]
+        no_ball[running] = np.where(ball(games.state)[:, -1], 0, no_ball + 1)[running]
         for count, step in reached.items():
             now = (hit >= count) & np.isnan(step)
             step[now] = steps[now]
         running &= ~games.ended
     columns = {"game": np.arange(num_games) + 1, "score": score, "five_minutes": early}
-    columns |= {"steps": steps, "lives": lives, "bricks": hit}
+    columns |= {"steps": steps, "lives": lives, "bricks": hit, "no_ball": no_ball}
     columns |= {f"step_{count}": step for count, step in reached.items()}
     return pandas.DataFrame(columns)
 
@@ -133,18 +141,22 @@ def play(agent, seed, num_games=GAMES, limit=LIMIT):
 def collect(folders):
     """Puts the folders' histories and games into results/, each line with its folder's name."""
     histories, games = [], []
-    for folder in sorted(folders):
+    for folder in sorted(folders, key=lambda f: (not f.name.startswith("seed"), f.name)):
         if (folder / "updates.csv").exists():
             # The two files have a line every 100 updates each, but not always at the same step
             halves = (pandas.read_csv(folder / f"{name}.csv") for name in ("history", "updates"))
             table = pandas.merge_asof(*halves, on="env_steps", direction="nearest")
             table.insert(0, "run", folder.name)
-            histories.append(table[["run", "env_steps", "mean", "error", "entropy", "norm"]])
+            columns = ["run", "games", "mean", *UPDATES]
+            histories.append(table.reindex(columns=columns))
         if (folder / "games.csv").exists():
             games.append(pandas.read_csv(folder / "games.csv").assign(run=folder.name))
     for name, tables in ("breakout_seeds", histories), ("breakout_games", games):
-        if tables:
-            pandas.concat(tables).to_csv(RESULTS / f"{name}.csv", index=False)
+        path, new = RESULTS / f"{name}.csv", {table.run.iloc[0] for table in tables}
+        if path.exists():  # what is there of other folders stays
+            old = pandas.read_csv(path)
+            tables.insert(0, old[~old.run.isin(new)])
+        pandas.concat(tables).to_csv(path, index=False)
 
 
 def main():
@@ -152,20 +164,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("mode", choices=("train", "play", "collect"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--games", type=int, default=GAMES)
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
     options, settings = parser.parse_known_args()
     if options.mode == "collect":
         collect(path for path in (options.output_dir or Path("runs/seeds")).iterdir())
         return
-    folder = options.output_dir or Path(f"runs/seeds/{options.seed}")
+    folder = options.output_dir or Path(f"runs/seeds/seed_{options.seed}")
     if options.mode == "train":
         train(folder, ["--seed", str(options.seed), *settings])
         return
     agent = script.Agent(script.Config(seed=options.seed))
     weights = options.weights or folder / "weights.pth"
     script.load(weights, agent.network.load_state_dict)
-    table = play(agent, options.seed)
+    table = play(agent, options.seed, options.games)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "games.csv", index=False)
     print(table.describe().round(1).to_string())

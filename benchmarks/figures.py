@@ -99,13 +99,13 @@ def a2c_seeds(history):
     }
     for axes, (column, title) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         for run, rows in history.groupby("run", sort=False):
-            *settings, seed = run.replace("_", " ").rsplit(" ", 1)
-            label, style = ", ".join([f"seed {seed}", *settings]), "--" if settings else "-"
-            values = rows[column].rolling(5, min_periods=1).mean()
-            axes.plot(rows.env_steps, values, style, color=f"C{seed}", label=label, linewidth=1)
+            label, style = run.replace("_", " "), "-" if run.startswith("seed") else "--"
+            axes.plot(
+                rows.env_steps, rows[column], style, color=f"C{run[-1]}", label=label, linewidth=1
+            )
         axes.set(xlabel="environment steps", title=title)
         if column in ("error", "norm"):
-            axes.set_yscale("log")
+            axes.set(yscale="log", ylim=(0.01, None))
     figure.axes[0].legend()
     return figure
 

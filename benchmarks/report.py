@@ -33,7 +33,8 @@ NEIGHBOURS = (  # which sections to compare (none: all), and what to say
 CSVS = ("seeds", "curves_seeds", "breakout_history", "breakout_scores")
 Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
 ARMS = ("arms", "arms_scores")
-OTHERS = ("ablation", "inside", "own_task", "parts", "per_dueling")
+OTHERS = ("ablation", "inside", "own_task", "parts", "per_dueling", "articles", "gridworld")
+SEEDS = ("breakout_seeds", "breakout_games", "divergence")
 PRECISIONS = ("breakout_float32", "breakout_bfloat16")
 COSTS = ("costs", "breakout_speed", "dqn_speed")
 PAGES = {"README.md": None, "docs/README.ja.md": 0, "docs/README.ko.md": 1}  # languages of HEADS
@@ -129,6 +130,14 @@ def written(rows, history, games):
         | {name: markdown(t, t.index.name) for name, t in weights.tables().items()},
     }
     pages["docs/parts.md"] = {"parts": markdown(tables.parts(read("parts")), "script: variant")}
+    articles = markdown(tables.articles(read("articles")), "page")
+    pages["docs/articles/README.md"] = {"articles": articles}
+    places = markdown(tables.gridworld(read("gridworld")), "places with an optimal greedy action")
+    pages["docs/articles/dezero.md"] = {"gridworld": places}
+    trained, played, astray = map(read, SEEDS)
+    page["a2c_seeds"] = markdown(tables.a2c_seeds(trained), "run")
+    page["a2c_games"] = markdown(tables.games(played), "agent")
+    page["divergence"] = markdown(tables.divergence(astray), "from update 800 of")
     own_task = markdown(tables.own_task(read("own_task")), "diff")
     pages["docs/own_task.md"] = {"own_task": own_task}
     for name, language in PAGES.items():
@@ -151,7 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    csvs = *CSVS, *ARMS, *Q_AGENT, *PRECISIONS, *OTHERS
+    csvs = *CSVS, *ARMS, *Q_AGENT, *PRECISIONS, *OTHERS, *SEEDS
     needed = [f"{n}.csv" for n in csvs] + [f"{n}.json" for n in COSTS]
     if absent := [name for name in needed if not (FOLDER / name).exists()]:
         sys.exit(f"not in results/: {', '.join(absent)}")
@@ -173,6 +182,7 @@ def main():
             Q_AGENT[:1],
             lambda: figures.breakout(read(Q_AGENT[0]), "extras/per_breakout"),
         ),
+        "a2c_seeds": (SEEDS[:1], lambda: figures.a2c_seeds(read(SEEDS[0]))),
         "a2c_precision": (PRECISIONS, lambda: figures.lines(precision, "A2C on Breakout")),
     }
     for name, (sources, figure) in pictures.items():

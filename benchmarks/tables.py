@@ -100,6 +100,16 @@ def inside(rows):
     return seeds(places(rows)).drop(columns=["seconds", "ten in a row at"])
 
 
+ARTICLES = {  # page: episodes until solved, as the article tells
+    "dqn": "85 episodes",
+    "ddqn": "46",
+    "dueling": "164",
+    "per": "175",
+    "a2c": "25 of environment 0",
+    "keras_per": "about 70",
+    "korean_per": "",
+    "dezero": "",
+}
 ARMS = {
     "double": "double DQN",
     "dueling": "dueling double DQN",
@@ -124,16 +134,40 @@ def arms(history, scores):
     return pd.DataFrame(table).T
 
 
+def articles(rows):
+    """The articles' settings in the scripts, beside the one run of each article."""
+    chosen = {f"[{page}]({page}.md)": rows[rows.program == page] for page in ARTICLES}
+    table = seeds(chosen).drop(columns=["seconds", "ten in a row at"])
+    table.insert(0, "the article's run", list(ARTICLES.values()))
+    return table
+
+
+def gridworld(rows):
+    """The grid world by Q-learning with a network: how many seeds got how many places right."""
+    right = rows.right.value_counts().sort_index(ascending=False)
+    table = {f"{count} of {rows.places[0]}": {"seeds": n} for count, n in right.items()}
+    return pd.DataFrame(table).T
+
+
+def divergence(rows):
+    """How often trainings go astray from where one seed was, with one thing changed."""
+    table = {}
+    for (seed, variant), group in rows.groupby(["seed", "variant"], sort=False):
+        row = {"solved": f"{group.solved.sum()} / {len(group)}"}
+        row |= {f"above {high}": (group.largest > high).sum() for high in (1, 2, 5)}
+        table[f"seed {seed}, {variant}"] = row | {"median": f"{group.largest.median():.2f}"}
+    return pd.DataFrame(table).T
+
+
 def a2c_seeds(history):
     """A2C's trainings on Breakout: the mean score along the training, and the last."""
     table = {}
     for run, rows in history.groupby("run", sort=False):
-        *settings, seed = run.replace("_", " ").rsplit(" ", 1)
         steps = rows.set_index("env_steps")["mean"]
         marks = [mark for mark in LATER if mark <= steps.index[-1]]
         row = {f"{mark:,} steps": f"{steps.loc[: mark + 8000].iloc[-1]:.0f}" for mark in marks}
         row |= {"latest": f"{steps.iloc[-1]:.0f} ({steps.index[-1]:,})"}
-        table[", ".join([f"seed {seed}", *settings])] = row
+        table[run.replace("_", " ")] = row
     return pd.DataFrame(table).T.fillna("")
 
 

@@ -56,7 +56,7 @@ def trained(agent_class, steps=120):
 def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeypatch):
     monkeypatch.setattr(breakout_seeds.WatchedAgent, "path", tmp_path / "updates.csv")
     monkeypatch.setattr(breakout_seeds, "EVERY", 5)
-    breakout_seeds.WatchedAgent.path.write_text(breakout_seeds.UPDATES)
+    pandas.DataFrame(columns=breakout_seeds.UPDATES).to_csv(tmp_path / "updates.csv", index=False)
     agent = trained(breakout_seeds.WatchedAgent)
     plain = trained(a2c_breakout.Agent).network.state_dict()
     assert all(torch.equal(plain[k], v) for k, v in agent.network.state_dict().items())
@@ -65,9 +65,18 @@ def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeyp
     assert rows.env_steps.tolist() == [40, 90]
     assert (rows.norm > 1e-4).all()  # as it was before it was clipped
     assert rows.entropy.between(1.3, 1.3863).all() and (rows.error > 0).all()
+    assert rows.no_ball.between(0, 1).all()
     early = trained(a2c_breakout.Agent, 50).checkpoint()
     agent.restore(early)
     assert pandas.read_csv(tmp_path / "updates.csv").env_steps.tolist() == [40]
+
+
+def test_a_ball_is_seen_only_after_fire():
+    games, fire = a2c_breakout.Games(2, 0, 18_000), np.array([1, 0])
+    assert not breakout_seeds.ball(games.state).any()
+    for _ in range(12):
+        games.step(fire)
+    assert breakout_seeds.ball(games.state).any(1).tolist() == [True, False]
 
 
 def test_a_game_is_played_as_by_the_script(monkeypatch):
@@ -83,13 +92,17 @@ def test_a_game_is_played_as_by_the_script(monkeypatch):
     assert game.five_minutes == a2c_breakout.play(agent, config)[0]["mean"] > 0
     assert 900 / 4 - 8 < game.steps <= 900 / 4 and 1 <= game.lives <= 5
     assert game.bricks <= game.score and np.isnan(game.step_98)
+    assert game.no_ball < 50
+    monkeypatch.setattr(agent, "act", lambda state: np.zeros(len(state), int))  # never FIRE
+    still = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
+    assert still.no_ball == still.steps and (still.score, still.lives) == (0, 5)
 
 
 class ScriptedGames:
     """Two games: a brick a step; the first ends after 120 steps, the second after 50."""
 
     def __init__(self, *_):
-        self.state, self.lives, self.played = np.zeros((2, 1)), np.array([3, 0]), 0
+        self.state, self.lives, self.played = np.zeros((2, 4, 84, 84)), np.array([3, 0]), 0
         self.env = self
 
     def step(self, action):
