@@ -115,6 +115,7 @@ class ScriptedGames:
 def test_the_steps_at_which_bricks_are_gone(monkeypatch):
     monkeypatch.setattr(a2c_breakout, "Games", ScriptedGames)
     monkeypatch.setattr(breakout_seeds, "KeptEnv", lambda env: env)
+    monkeypatch.setattr(breakout_seeds, "FIVE_MINUTES", 160)
     agent = a2c_breakout.Agent(a2c_breakout.Config())
     agent.act = lambda state: np.zeros(len(state), int)
     table = breakout_seeds.play(agent, 0, 2)
@@ -122,3 +123,4 @@ def test_the_steps_at_which_bricks_are_gone(monkeypatch):
     assert table.step_98[0] == 98 and table.step_108[0] == 108
     assert table[["step_98", "step_108"]].iloc[1].isna().all()
     assert table.lives.tolist() == [3, 0]
+    assert table.five_minutes.tolist() == [40, 40]  # the step that reaches the limit counts
