@@ -168,8 +168,10 @@ def main():
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
     options, settings = parser.parse_known_args()
+    if settings and options.mode != "train":
+        parser.error(f"{options.mode} takes no {' '.join(settings)}")
     if options.mode == "collect":
-        collect(path for path in (options.output_dir or Path("runs/seeds")).iterdir())
+        collect((options.output_dir or Path("runs/seeds")).glob("*/"))
         return
     folder = options.output_dir or Path(f"runs/seeds/seed_{options.seed}")
     if options.mode == "train":
