@@ -7,11 +7,10 @@ A line for each page and seed, the Korean notebook's with its dueling network; w
 
 import argparse
 import re
-from pathlib import Path
 
-from seeds import FOLDER, line, read, run, train_script
+from seeds import FOLDER, ROOT, line, read, run, train_script
 
-PAGES = Path(__file__).parent.parent / "docs" / "articles"
+PAGES = ROOT / "docs" / "articles"
 COMMAND = r"## The \w+'s settings\n\n```sh\npython (\w+)_cartpole\.py (.*)\n```"
 
 

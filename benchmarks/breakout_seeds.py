@@ -33,7 +33,8 @@ import a2c_breakout as script
 
 RESULTS = Path(__file__).parent / "results"
 EVERY = 100  # updates in a line of updates.csv
-GAMES, LIMIT, FIVE_MINUTES, SKIP = 100, 108_000, 18_000, 4  # frames
+GAMES = 100
+LIMIT, FIVE_MINUTES, SKIP = 108_000, 18_000, 4  # frames
 BALL = slice(40, 74), slice(5, 79)  # rows and columns of a picture between wall, paddle and sides
 UPDATES = ["env_steps", "error", "entropy", "norm", "no_ball"]
 

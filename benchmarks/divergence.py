@@ -1,4 +1,4 @@
-"""Why two trainings of per_cartpole.py diverge: results/divergence.csv.
+"""Two trainings of per_cartpole.py that diverge, taken up again: results/divergence.csv.
 
     python benchmarks/divergence.py [--jobs 2]
 

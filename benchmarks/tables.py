@@ -176,7 +176,7 @@ def games(rows):
     table = {}
     for run, group in rows.groupby("run", sort=False):
         cut, score = group[group.lives > 0], group.score
-        table[run] = {
+        table[run.replace("_", " ")] = {
             "games": len(group),
             "mean": f"{score.mean():.1f}",
             "after five minutes": f"{group.five_minutes.mean():.1f}",

@@ -298,7 +298,7 @@ class Agent:
         random = self.rng.integers(self.num_actions, size=len(state))
         action = np.where(self.rng.random(len(state)) < epsilon, random, greedy)
         if self.config.fire:
-            action[~state[:, :3].any((1, 2, 3))] = 1  # FIRE, or no ball comes: no picture is older
+            action[~state[:, :3].any((1, 2, 3))] = 1  # no older picture: a life begins, with FIRE
         return action
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ import importlib
 
 import articles
 import breakout_seeds
+import divergence
 import grid  # puts extras/ on the path
 import gridworld
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 import a2c_breakout
 import dqn_cartpole
+import per_cartpole
 
 PAGES = {"a2c", "ddqn", "dezero", "dqn", "dueling", "keras_per", "korean_per", "per"}
 
@@ -124,3 +126,55 @@ def test_the_steps_at_which_bricks_are_gone(monkeypatch):
     assert table[["step_98", "step_108"]].iloc[1].isna().all()
     assert table.lives.tolist() == [3, 0]
     assert table.five_minutes.tolist() == [40, 40]  # the step that reaches the limit counts
+
+
+def test_folders_are_collected_and_what_was_there_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(breakout_seeds, "RESULTS", tmp_path)
+    for name in "gamma_0.9_seed_0", "seed_0":
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "games.csv").write_text("game,score\n1,7\n")
+        (folder / "history.csv").write_text("env_steps,games,mean\n160,1,2.0\n320,2,3.0\n")
+        (folder / "updates.csv").write_text("env_steps,error,entropy,norm\n150,1,2,3\n310,4,5,6\n")
+    breakout_seeds.collect((tmp_path / "runs").glob("*/"))
+    (tmp_path / "runs" / "seed_0" / "games.csv").write_text("game,score\n1,8\n")
+    breakout_seeds.collect([tmp_path / "runs" / "seed_0"])
+    games, history = (pandas.read_csv(tmp_path / f"breakout_{n}.csv") for n in ("games", "seeds"))
+    assert dict(zip(games.run, games.score, strict=True)) == {"gamma_0.9_seed_0": 7, "seed_0": 8}
+    rows = history[history.run == "seed_0"]
+    assert rows[["mean", "norm"]].to_numpy().tolist() == [[2, 3], [3, 6]] and len(history) == 4
+
+
+def filled(variant):
+    """An agent with 70 transitions, drawn with priorities from 1 to 70, and one thing changed."""
+    agent = per_cartpole.Agent(per_cartpole.Config(), 4, 2)
+    for i in range(70):
+        agent.memory.push(np.zeros(4), 0, 0.0, np.zeros(4), False)
+        agent.memory.tree[i] = i + 1.0
+    divergence.change(agent, variant)
+    return agent
+
+
+def test_one_thing_is_changed():
+    index = np.array([0, 69])
+    assert filled("as it is").memory.weights(index)[1] < 0.5
+    assert (filled("no importance weights").memory.weights(index) == 1).all()
+    uniform = filled("uniform replay").memory
+    assert (uniform.tree[np.arange(70)] == 1).all() and (uniform.weights(index) == 1).all()
+    clipped, whole = filled("TD errors clipped to 1").memory, filled("as it is").memory
+    for memory in clipped, whole:
+        memory.update(index, np.array([-5.0, 0.5]))
+    assert clipped.tree[0] == (1 + 1e-4) ** 0.6 < whole.tree[0]
+    assert filled("learning rate 1e-3").optimizer.param_groups[0]["lr"] == 1e-3
+    assert filled("eps of Adam 1e-4").optimizer.param_groups[0]["eps"] == 1e-4
+    assert filled("tau 0.02").config.tau == 0.02
+    assert filled("beta 1 from the start").memory.config.beta == 1
+
+
+def test_a_training_is_stopped_and_goes_on(monkeypatch):
+    monkeypatch.setattr(divergence, "START", 5)
+    monkeypatch.setattr(divergence, "UPDATES", 40)
+    agent = divergence.stopped(0)
+    assert agent.updates == 5 and agent.memory.pushed == 69  # learns from 64 transitions on
+    (row,) = divergence.work((0, "as it is", 0)).values()
+    assert row["solved"] == 0 and abs(row["largest"]) < 1
