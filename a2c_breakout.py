@@ -10,7 +10,7 @@
 # A2C on Breakout
 
 The actor and critic of CartPole, here with a convolutional network that sees the last four
-pictures of the game. Upper bricks pay more, so that it is worth digging a tunnel through the wall.
+pictures of the game. Behind the wall a ball hits brick after brick: a tunnel is worth digging.
 
     R_t  = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)      (k: up to 5 steps)
     loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
@@ -83,9 +83,10 @@ class Config:
     value_coef: float = setting(0.5, 0, 10**3, "c_v, as in the book")
     entropy_coef: float = setting(0.01, 0, 10**3, "c_e, as in the book")
     max_grad_norm: float = setting(0.5, 0, 10**3, "longer gradients are clipped, as in the book")
-    clip_rewards: int = setting(0, 0, 1, "0: a brick pays 1, 4 or 7, as in the book; 1: always 1")
+    clip_rewards: int = setting(1, 0, 1, "1: a brick is worth 1; 0: 1, 4 or 7, as in the book")
     bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
     checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
+    fire: int = setting(1, 0, 1, "1: FIRE starts each life; 0: the policy has to find out")
     max_frames: int = setting(18_000, 100, 10**9, "the longest game: five minutes; others: 108,000")
     games: int = setting(10, 1, 1000, "games to play, after a training too")
 
@@ -185,7 +186,7 @@ class Agent:
 
     @torch.no_grad()
     def act(self, state):
-        """Sample an action in each state: the likeliest alone might never press FIRE."""
+        """Sample an action in each state: always the likeliest can play in circles."""
         return self.sample(state)[0]
 
     @torch.no_grad()
@@ -245,7 +246,7 @@ def make_env(num_envs, max_frames, colour=False):
         frameskip=4,  # preparation 3: an action lasts four frames, ...
         maxpool=True,  # ... and the brighter of the last two makes the picture
         reward_clipping=False,
-        use_fire_reset=False,  # nobody presses FIRE but the policy
+        use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
         max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
         img_height=height,
@@ -255,27 +256,33 @@ def make_env(num_envs, max_frames, colour=False):
     )
 
 
+FIRE = 1  # the action that brings a ball into the game
+
+
 class Games:
     """Games of Breakout that are played at once; keeps their states, lives and scores."""
 
-    def __init__(self, num_envs, seed, max_frames):
-        self.env = make_env(num_envs, max_frames)
+    def __init__(self, num_envs, seed, max_frames, fire=1):
+        self.env, self.fire = make_env(num_envs, max_frames), fire
         self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
         self.state, info = self.env.reset(seed=self.seeds)
         self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
+        self.begins = ~self.ended  # whether a life begins: no ball until FIRE
         self.score, self.life, self.best_life = np.zeros((3, num_envs), int)
         self.env_steps, self.scores = 0, []  # of games that ended; both since the last count()
 
     def step(self, action):
         """Play a step; return (N,) each: reward, terminated, truncated, valid."""
+        self.action = np.where(self.begins, FIRE, action) if self.fire else action
         self.score[self.ended], self.best_life[self.ended] = 0, 0
         valid = ~self.ended  # after the end of a game, a step only resets it
-        self.state, reward, terminated, truncated, info = self.env.step(action)
+        self.state, reward, terminated, truncated, info = self.env.step(self.action)
         self.score += reward
         self.life += reward
         self.best_life = np.maximum(self.best_life, self.life)
         lost = info["lives"] < self.lives  # the return ends with the life, the wall stays
-        self.life[info["lives"] != self.lives] = 0
+        self.begins = (info["lives"] != self.lives) | ~valid
+        self.life[self.begins] = 0
         self.lives, self.ended = info["lives"], terminated | truncated
         self.env_steps += int(valid.sum())
         self.scores += self.score[self.ended].tolist()
@@ -305,7 +312,8 @@ def train(config, agent=None, path=None):
     agent = agent or Agent(config)
     if rank:
         torch.manual_seed(config.seed + 2**32 * rank)  # other actions than those of rank 0
-    games = Games(config.num_envs, [config.seed, agent.env_steps, rank], config.max_frames)
+    seed = [config.seed, agent.env_steps, rank]
+    games = Games(config.num_envs, seed, config.max_frames, config.fire)
     storage, losses = RolloutStorage(), []
     start, written = time.perf_counter() - agent.seconds, agent.env_steps
     bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=rank or not sys.stderr)
@@ -381,7 +389,7 @@ def learning_curve(history):
 def play(agent, config):
     """Play whole games at once; return the statistics, and what writes each file."""
     torch.manual_seed(config.seed)
-    games, frames = Games(config.games, config.seed, config.max_frames), []
+    games, frames = Games(config.games, config.seed, config.max_frames, config.fire), []
     screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
     running, (scores, best_lives) = np.ones(config.games, bool), np.zeros((2, config.games), int)
@@ -393,7 +401,7 @@ def play(agent, config):
         action = agent.act(games.state)
         games.step(action)
         if running[0] and len(frames) < 4500:  # game 1 in pictures, at most three minutes
-            picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
+            picture = Image.fromarray(screen.step(games.action[:1])[0][0, 0])
             frames.append(picture.quantize(16, dither=Image.Dither.NONE))
         for i in np.flatnonzero(running & games.ended):
             scores[i], best_lives[i], running[i] = games.score[i], games.best_life[i], False

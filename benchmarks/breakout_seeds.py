@@ -1,7 +1,7 @@
 """Trains a2c_breakout.py on a seed and notes what its history doesn't show; plays with what came of it.
 
     python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/seed_0] [SETTING ...]
-    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--output-dir runs/seeds/seed_0] [--weights FILE]
+    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--fire 1] [--output-dir DIR] [--weights FILE]
     python benchmarks/breakout_seeds.py collect [--output-dir runs/seeds]
 
 `train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
@@ -117,7 +117,7 @@ class KeptEnv:
 def play(agent, seed, num_games=GAMES, limit=LIMIT):
     """Plays whole games at once; returns a table with a line a game."""
     torch.manual_seed(seed)
-    games = script.Games(num_games, seed, limit)
+    games = script.Games(num_games, seed, limit, agent.config.fire)
     games.env = KeptEnv(games.env)
     running, action = np.ones(num_games, bool), np.zeros(num_games, int)
     score, early, hit, steps, lives, no_ball = np.zeros((6, num_games), int)
@@ -142,7 +142,7 @@ def play(agent, seed, num_games=GAMES, limit=LIMIT):
 def collect(folders):
     """Puts the folders' histories and games into results/, each line with its folder's name."""
     histories, games = [], []
-    for folder in sorted(folders, key=lambda f: (not f.name.startswith("seed"), f.name)):
+    for folder in folders:
         if (folder / "updates.csv").exists():
             # The two files have a line every 100 updates each, but not always at the same step
             halves = (pandas.read_csv(folder / f"{name}.csv") for name in ("history", "updates"))
@@ -153,11 +153,18 @@ def collect(folders):
         if (folder / "games.csv").exists():
             games.append(pandas.read_csv(folder / "games.csv").assign(run=folder.name))
     for name, tables in ("breakout_seeds", histories), ("breakout_games", games):
-        path, new = RESULTS / f"{name}.csv", {table.run.iloc[0] for table in tables}
+        if not tables:
+            continue
+        path, table = RESULTS / f"{name}.csv", pandas.concat(tables)
         if path.exists():  # what is there of other folders stays
             old = pandas.read_csv(path)
-            tables.insert(0, old[~old.run.isin(new)])
-        pandas.concat(tables).to_csv(path, index=False)
+            table = pandas.concat([old[~old.run.isin(table.run)], table])
+        # The defaults first, then those with the fewest other settings
+        runs = sorted(
+            table.run.unique(), key=lambda run: (not run.startswith("seed"), len(run), run)
+        )
+        table = table.set_index("run").loc[runs].reset_index()
+        table.to_csv(path, index=False)
 
 
 def main():
@@ -166,6 +173,7 @@ def main():
     parser.add_argument("mode", choices=("train", "play", "collect"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--games", type=int, default=GAMES)
+    parser.add_argument("--fire", type=int, default=1, choices=(0, 1))
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
     options, settings = parser.parse_known_args()
@@ -176,9 +184,9 @@ def main():
         return
     folder = options.output_dir or Path(f"runs/seeds/seed_{options.seed}")
     if options.mode == "train":
-        train(folder, ["--seed", str(options.seed), *settings])
+        train(folder, ["--seed", str(options.seed), "--fire", str(options.fire), *settings])
         return
-    agent = script.Agent(script.Config(seed=options.seed))
+    agent = script.Agent(script.Config(seed=options.seed, fire=options.fire))
     weights = options.weights or folder / "weights.pth"
     script.load(weights, agent.network.load_state_dict)
     table = play(agent, options.seed, options.games)

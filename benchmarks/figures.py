@@ -7,7 +7,7 @@ from seeds import SCRIPTS
 from tables import ARMS, places, programs
 
 
-def learning_curves(curves, seeds):
+def learning_curves(seeds, curves):
     """Steps of an episode by environment steps; a solved seed then counts with its evaluation."""
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
     evaluation = seeds.set_index(["program", "seed"]).evaluation_mean
@@ -62,12 +62,13 @@ def dots(groups, label):
     return axes.figure
 
 
-def lines(tables, label):
-    """Breakout's mean score along the training, for each {name: history}."""
+def precision(float32, bfloat16):
+    """Breakout's mean score along the training, in both precisions."""
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
-    for name, history in tables.items():
+    for name, history in {"float32": float32, "bfloat16": bfloat16}.items():
         axes.plot(history.env_steps, history["mean"], label=name)
-    axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games", title=label)
+    axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
+    axes.set_title("A2C on Breakout")
     axes.legend(loc="upper left")
     return axes.figure
 
@@ -98,11 +99,12 @@ def a2c_seeds(history):
         "norm": "length of the gradient before clipping",
     }
     for axes, (column, title) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        colours = {}
         for run, rows in history.groupby("run", sort=False):
-            label, style = run.replace("_", " "), "-" if run.startswith("seed") else "--"
-            axes.plot(
-                rows.env_steps, rows[column], style, color=f"C{run[-1]}", label=label, linewidth=1
-            )
+            settings = run.rpartition("seed")[0].replace("_", " ") or "the defaults"
+            label = None if settings in colours else settings  # a line a seed, of one colour
+            colour = colours.setdefault(settings, f"C{len(colours)}")
+            axes.plot(rows.env_steps, rows[column], color=colour, label=label, linewidth=1)
         axes.set(xlabel="environment steps", title=title)
         if column in ("error", "norm"):
             axes.set(yscale="log", ylim=(0.01, None))
@@ -110,7 +112,7 @@ def a2c_seeds(history):
     return figure
 
 
-def breakout(history, name):
+def breakout(history, name="a2c_breakout"):
     """A shipped agent's learning curve, as its script draws it."""
     import a2c_breakout
 
@@ -118,3 +120,8 @@ def breakout(history, name):
     figure = a2c_breakout.learning_curve(list(columns.itertuples(index=False, name=None)))
     figure.axes[0].set_title(name)
     return figure
+
+
+def per_breakout(history):
+    """The same, of prioritized replay."""
+    return breakout(history, "extras/per_breakout")

@@ -74,7 +74,7 @@ def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeyp
 
 
 def test_a_ball_is_seen_only_after_fire():
-    games, fire = a2c_breakout.Games(2, 0, 18_000), np.array([1, 0])
+    games, fire = a2c_breakout.Games(2, 0, 18_000, fire=0), np.array([1, 0])
     assert not breakout_seeds.ball(games.state).any()
     for _ in range(12):
         games.step(fire)
@@ -96,6 +96,7 @@ def test_a_game_is_played_as_by_the_script(monkeypatch):
     assert game.bricks <= game.score and np.isnan(game.step_98)
     assert game.no_ball < 50
     monkeypatch.setattr(agent, "act", lambda state: np.zeros(len(state), int))  # never FIRE
+    agent.config.fire = 0
     still = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
     assert still.no_ball == still.steps and (still.score, still.lives) == (0, 5)
 

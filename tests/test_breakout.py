@@ -609,10 +609,28 @@ def test_random_shows_the_task(run, tmp_path):
     ]
 
 
+def test_fire_starts_each_life_and_nothing_else():
+    """Also after a reset by time; the policy's action is overruled there, and only there."""
+    games, rng, served, waiting = breakout.Games(8, 0, 1600), np.random.default_rng(0), 0, 0
+    for _ in range(900):
+        action, ended, lives = rng.choice([0, 2, 3], 8), games.ended, games.lives
+        begins = games.begins.copy()
+        games.step(action)
+        assert np.array_equal(games.action, np.where(begins, 1, action))
+        assert np.array_equal(games.begins, (games.lives != lives) | ended)
+        waiting = np.where(games.state[:, -1, 40:74, 5:79].any((1, 2)), 0, waiting + 1)
+        assert (waiting < 60).all()  # a ball above the wall can't be seen
+        served += (begins & ~ended).sum()
+    assert served > 100
+    games = breakout.Games(8, 0, 1600, fire=0)
+    games.step(action)
+    assert games.action is action
+
+
 @pytest.mark.parametrize("frames", [Config.max_frames, 400])
 def test_a_game_that_does_not_end_is_cut_short(frames):
     """Nobody ever presses FIRE. Time up is no end: it is truncated, not terminated."""
-    games, steps, truncated = breakout.Games(1, 0, frames), 0, [False]
+    games, steps, truncated = breakout.Games(1, 0, frames, fire=0), 0, [False]
     while not games.ended[0]:
         _, terminated, truncated, _ = games.step(np.zeros(1, int))
         steps += 1
