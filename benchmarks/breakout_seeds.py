@@ -1,7 +1,7 @@
 """Trains a2c_breakout.py on a seed and notes what its history doesn't show; plays with what came of it.
 
     python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/seed_0] [SETTING ...]
-    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--fire 1] [--output-dir DIR] [--weights FILE]
+    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--fire 1] [--max-frames 108000] [--output-dir DIR] [--weights FILE]
     python benchmarks/breakout_seeds.py collect [--output-dir runs/seeds]
 
 `train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
@@ -9,7 +9,7 @@ script's own files it writes updates.csv: a line every 100 updates, with the mea
 policy's entropy, of the gradient's length before it is clipped, and of the share of games in which no ball is between the wall
 and the paddle in any of the last four pictures.
 
-`play` plays 100 whole games of at most 108,000 frames (half an hour) with weights.pth of the folder, or FILE, and writes
+`play` plays whole games, by default 100 of at most 108,000 frames (half an hour), with weights.pth of the folder, or FILE, and writes
 games.csv, a line a game: score; score after five minutes (18,000 frames); steps; lives left, none unless the limit cut the
 game; bricks hit; at the end, steps since a ball was last seen between the wall and the paddle; and the steps at which 98 and
 all 108 bricks of the first wall were gone, empty if never.
@@ -173,6 +173,7 @@ def main():
     parser.add_argument("mode", choices=("train", "play", "collect"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--games", type=int, default=GAMES)
+    parser.add_argument("--max-frames", type=int, default=LIMIT)
     parser.add_argument("--fire", type=int, default=1, choices=(0, 1))
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
@@ -189,7 +190,7 @@ def main():
     agent = script.Agent(script.Config(seed=options.seed, fire=options.fire))
     weights = options.weights or folder / "weights.pth"
     script.load(weights, agent.network.load_state_dict)
-    table = play(agent, options.seed, options.games)
+    table = play(agent, options.seed, options.games, options.max_frames)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "games.csv", index=False)
     print(table.describe().round(1).to_string())

@@ -112,6 +112,20 @@ def a2c_seeds(history):
     return figure
 
 
+def a2c_games(games):
+    """Scores of whole games of A2C on Breakout, and what the walls are worth."""
+    axes = Figure(figsize=(8, 3.5), layout="constrained").subplots()
+    runs = {run.replace("_", " "): rows.score for run, rows in games.groupby("run", sort=False)}
+    axes.hist(runs.values(), np.arange(0, 865, 24), stacked=True, label=list(runs))
+    axes.margins(y=0.2)
+    for wall, name in (432, "the wall"), (864, "the second wall, the game's end"):
+        axes.axvline(wall, color="0.3", linestyle="--", linewidth=1)
+        axes.text(wall - 5, axes.get_ylim()[1] * 0.95, name, ha="right", va="top")
+    axes.set(xlabel="score of a game", ylabel="games")
+    axes.legend(loc="upper left")
+    return axes.figure
+
+
 def breakout(history, name="a2c_breakout"):
     """A shipped agent's learning curve, as its script draws it."""
     import a2c_breakout

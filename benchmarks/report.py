@@ -34,6 +34,7 @@ PICTURES = {  # each with the results it is drawn from, and by what
     "a2c_breakout": (("breakout_history",), figures.breakout),
     "per_breakout_agent": (Q_AGENT[:1], figures.per_breakout),
     "a2c_seeds": (("breakout_seeds",), figures.a2c_seeds),
+    "a2c_games": (("breakout_games",), figures.a2c_games),
     "a2c_precision": (("breakout_float32", "breakout_bfloat16"), figures.precision),
 }
 COSTS = ("costs", "breakout_speed", "dqn_speed")

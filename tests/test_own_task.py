@@ -23,7 +23,7 @@ def start(name, tmp_path, *arguments):
 
 def test_the_lines_fit_and_are_few():
     names = {"acrobot_dqn": "Acrobot-v1", "acrobot_a2c": "Acrobot-v1"}
-    names["lander_dqn"] = "LunarLander-v3"
+    names |= {"lander_dqn": "LunarLander-v3", "lander_a2c": "LunarLander-v3"}
     assert set(TASKS) == set(names)
     for name, (script, pairs, _) in TASKS.items():
         assert sum(new.count("\n") for _, new in pairs) <= 12
