@@ -611,7 +611,7 @@ def test_random_shows_the_task(run, tmp_path):
 
 def test_fire_starts_each_life_and_nothing_else():
     """Also after a reset by time; the policy's action is overruled there, and only there."""
-    games, rng, served, waiting = breakout.Games(8, 0, 1600), np.random.default_rng(0), 0, 0
+    games, rng, served, waiting = breakout.Games(8, 0, 200), np.random.default_rng(0), 0, 0
     for _ in range(900):
         action, ended, lives = rng.choice([0, 2, 3], 8), games.ended, games.lives
         begins = games.begins.copy()
