@@ -186,7 +186,7 @@ class Agent:
 
     @torch.no_grad()
     def act(self, state):
-        """Sample an action in each state: always the likeliest can play in circles."""
+        """Sample an action in each state, as in training."""
         return self.sample(state)[0]
 
     @torch.no_grad()
@@ -312,10 +312,9 @@ def train(config, agent=None, path=None):
     agent = agent or Agent(config)
     if rank:
         torch.manual_seed(config.seed + 2**32 * rank)  # other actions than those of rank 0
-    seed = [config.seed, agent.env_steps, rank]
-    games = Games(config.num_envs, seed, config.max_frames, config.fire)
-    storage, losses = RolloutStorage(), []
     start, written = time.perf_counter() - agent.seconds, agent.env_steps
+    games = Games(config.num_envs, [config.seed, written, rank], config.max_frames, config.fire)
+    storage, losses = RolloutStorage(), []
     bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=rank or not sys.stderr)
     try:
         while agent.env_steps < config.steps:

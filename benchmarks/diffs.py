@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from seeds import ROOT
+
 NEIGHBOURS = (  # which sections to compare (none: all), and what to say
     ("dqn", "ddqn", "", "Two networks share the target: one picks the next action, one values it."),
     ("ddqn", "dueling", "", "One output layer becomes two: Q = V + A - mean A (equation 9)."),
