@@ -107,6 +107,8 @@ def written():
             "rule": (tables.seeds(rule), "program"),
             "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
+            "a2c_steps": (tables.steps(read("breakout_steps")), "one thing changed"),
+            "a2c_layers": (tables.layers(read("breakout_steps")), "updates"),
             "divergence": (tables.divergence(read("divergence")), "from update 800 of"),
         },
         "docs/per_ablation.md": {

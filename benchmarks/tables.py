@@ -120,6 +120,7 @@ ARMS = {
     "rmsprop_inside": "the article's RMSProp, weights inside",
     "adam_inside": "Adam, weights inside",
 }
+WARM_UP = 100  # updates of breakout_steps.py that count for nothing: the optimizer finds its feet
 
 
 def arms(history, scores):
@@ -169,6 +170,31 @@ def a2c_seeds(history):
         row |= {"latest": f"{steps.iloc[-1]:.0f} ({steps.index[-1]:,})"}
         table[run.replace("_", " ")] = row
     return pd.DataFrame(table).T.fillna("")
+
+
+def steps(rows):
+    """How far an update of A2C on Breakout moves the policy, with one thing changed."""
+    table = {}
+    for variant, group in rows.groupby("variant", sort=False):
+        kl = group.kl[group["update"] > WARM_UP]
+        row = {"updates": len(kl), "median": f"{kl.median():.2g}"}
+        row |= {"95th percentile": f"{kl.quantile(0.95):.2g}", "largest": f"{kl.max():.2g}"}
+        table[variant] = row | {"above 0.02": f"{(kl > 0.02).mean():.1%}"}
+    return pd.DataFrame(table).T
+
+
+def layers(rows):
+    """What of these updates each layer alone makes: means over all updates, and the largest."""
+    rows = rows[(rows.variant == "as it is") & (rows["update"] > WARM_UP)]
+    chosen = {
+        "all": rows,
+        "above 0.02": rows[rows.kl > 0.02],
+        "the 10 largest": rows.nlargest(10, "kl"),
+    }
+    means = {name: part.drop(columns=["variant", "update"]).mean() for name, part in chosen.items()}
+    table = pd.DataFrame(means).T.map("{:.4f}".format).rename(columns={"kl": "all layers"})
+    table.insert(0, "number", [len(part) for part in chosen.values()])
+    return table
 
 
 def games(rows):

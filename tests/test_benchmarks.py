@@ -4,11 +4,13 @@ import importlib
 
 import articles
 import breakout_seeds
+import breakout_steps
 import divergence
 import grid  # puts extras/ on the path
 import gridworld
 import numpy as np
 import pandas
+import pytest
 import seeds
 import torch
 
@@ -179,3 +181,45 @@ def test_a_training_is_stopped_and_goes_on(monkeypatch):
     assert agent.updates == 5 and agent.memory.pushed == 69  # learns from 64 transitions on
     (row,) = divergence.work((0, "as it is", 0)).values()
     assert row["solved"] == 0 and abs(row["largest"]) < 1
+
+
+def test_how_far_an_update_moves_the_policy(tmp_path, monkeypatch):
+    monkeypatch.setattr(breakout_steps, "WAIT", (0, 5))
+    path, saved = tmp_path / "checkpoint.pth", trained(a2c_breakout.Agent).checkpoint()
+    saved["config"] |= {"max_grad_norm": 0.5, "learning_rate": 1e-4, "steps": 10_000}
+    torch.save(saved, path)
+    kl = {
+        variant: breakout_steps.follow(path, variant, 2)
+        for variant in ("as it is", "half the rate")
+    }
+    assert all(list(table["update"]) == [1, 2] and (table.kl > 0).all() for table in kl.values())
+    assert kl["half the rate"].kl[0] == pytest.approx(kl["as it is"].kl[0] / 4, rel=0.2)
+    alone = kl["as it is"][list(breakout_steps.LAYERS)]
+    assert (alone > -1e-8).all(axis=None) and (alone.max(axis=1) > 0).all()
+    # Looking at the layers one by one changes nothing; with all of them it is the whole step
+    monkeypatch.setattr(breakout_steps, "LAYERS", ("",))
+    again = breakout_steps.follow(path, "as it is", 2)
+    assert again.kl.equals(kl["as it is"].kl) and again[""].equals(again.kl)
+
+
+def test_one_thing_is_changed_in_an_update():
+    before, after = {}, {}
+    for kind in a2c_breakout.Agent, breakout_steps.SlowFirstLayer:
+        agent = kind(a2c_breakout.Config(num_envs=2, clip_rewards=0))
+        games, storage = a2c_breakout.Games(2, 0, 18_000), a2c_breakout.RolloutStorage()
+        before[kind] = {k: v.clone() for k, v in agent.network.state_dict().items()}
+        breakout_steps.collect(agent, games, 5, storage)
+        agent.learn(storage.take(), games.state)
+        after[kind] = agent.network.state_dict()
+    (old, slow_old), (new, slow_new) = before.values(), after.values()
+    for name in old:
+        share = 0.1 if name.startswith("conv.0") else 1
+        assert torch.equal(old[name], slow_old[name])
+        moved, slow_moved = new[name] - old[name], slow_new[name] - slow_old[name]
+        torch.testing.assert_close(slow_moved, share * moved, rtol=1e-3, atol=1e-7)
+    errors = torch.tensor([0.5, -1.0, 3.0], requires_grad=True)
+    assert breakout_steps.twice_huber(errors).tolist() == [0.25, 1.0, 5.0]
+    assert isinstance(breakout_steps.Huber(agent.config).optimizer, torch.optim.RMSprop)
+    adam = breakout_steps.WithAdam(agent.config)
+    adam.restore(agent.checkpoint())
+    assert isinstance(adam.optimizer, torch.optim.Adam)
