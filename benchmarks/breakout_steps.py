@@ -3,7 +3,7 @@
     python benchmarks/breakout_steps.py CHECKPOINT [--updates 600] [--only VARIANT ...]
 
 Writes results/breakout_steps.csv, a line an update: the KL divergence of the policy after it from the policy before it, mean over 96
-states, half of them of new games, half of games that ran for 500 steps; and, for every update of the unchanged training, what of
+states, half of them of new games, half of games that ran for 650 steps and more; and, for every update of the unchanged training, what of
 it each layer alone makes: the KL divergence if only that layer had moved.
 """
 
@@ -81,7 +81,8 @@ def collect(agent, games, steps, storage=None):
         action, *outputs = agent.sample(games.state)
         reward, *ends = games.step(action)
         if storage:
-            storage.insert(*outputs, np.sign(reward), *ends)
+            clipped = np.sign(reward) if agent.config.clip_rewards else reward
+            storage.insert(*outputs, clipped, *ends)
 
 
 @torch.no_grad()
@@ -126,7 +127,7 @@ def follow(checkpoint, variant, updates):
     agent = kind(script.Config(**saved["config"]))
     agent.restore(saved)
     config, storage, rows = agent.config, script.RolloutStorage(), []
-    games = script.Games(config.num_envs, config.seed, config.max_frames)
+    games = script.Games(config.num_envs, config.seed, config.max_frames, config.fire)
     states = probes(agent, games)
     games.count()  # what was played so far is no training
     for name, factor in factors.items():
