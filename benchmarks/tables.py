@@ -120,7 +120,7 @@ ARMS = {
     "rmsprop_inside": "the article's RMSProp, weights inside",
     "adam_inside": "Adam, weights inside",
 }
-WARM_UP = 100  # updates of breakout_steps.py that count for nothing: the optimizer finds its feet
+WARM_UP = 100  # updates of breakout_steps.py that are left out: Adam begins anew
 
 
 def arms(history, scores):
