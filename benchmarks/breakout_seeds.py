@@ -1,13 +1,13 @@
 """Trains a2c_breakout.py on a seed and notes what its history doesn't show; plays with what came of it.
 
-    python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/seed_0] [SETTING ...]
+    python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/seed_0] [--slow-first-layer] [SETTING ...]
     python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--fire 1] [--max-frames 108000] [--output-dir DIR] [--weights FILE]
     python benchmarks/breakout_seeds.py collect [--output-dir runs/seeds]
 
 `train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
 script's own files it writes updates.csv: a line every 100 updates, with the means of the critic's squared error, of the
 policy's entropy, of the gradient's length before it is clipped, and of the share of games in which no ball is between the wall
-and the paddle in any of the last four pictures.
+and the paddle in any of the last four pictures. With `--slow-first-layer` the first convolution learns at a tenth of the rate.
 
 `play` plays whole games, by default 100 of at most 108,000 frames (half an hour), with weights.pth of the folder, or FILE, and writes
 games.csv, a line a game: score; score after five minutes (18,000 frames); steps; lives left, none unless the limit cut the
@@ -28,6 +28,8 @@ import pandas
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from breakout_steps import SlowFirstLayer
 
 import a2c_breakout as script
 
@@ -82,7 +84,11 @@ class WatchedAgent(script.Agent):
         rows[rows.env_steps <= self.env_steps].to_csv(self.path, index=False)
 
 
-def train(folder, arguments):
+class SlowWatchedAgent(SlowFirstLayer, WatchedAgent):
+    """A WatchedAgent whose first layer moves a tenth as far."""
+
+
+def train(folder, arguments, agent=WatchedAgent):
     """Trains the agent of a folder, or goes on, until SIGTERM or Ctrl-C at the latest."""
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -90,7 +96,7 @@ def train(folder, arguments):
     resume = ["--resume"] if (folder / "checkpoint.pth").exists() else []
     if not resume:
         pandas.DataFrame(columns=UPDATES).to_csv(WatchedAgent.path, index=False)
-    with patch.object(script, "Agent", WatchedAgent):
+    with patch.object(script, "Agent", agent):
         script.main([*arguments, "--output-dir", str(folder), "--no-media", *resume])
 
 
@@ -177,6 +183,7 @@ def main():
     parser.add_argument("--fire", type=int, default=1, choices=(0, 1))
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--slow-first-layer", action="store_true")
     options, settings = parser.parse_known_args()
     if settings and options.mode != "train":
         parser.error(f"{options.mode} takes no {' '.join(settings)}")
@@ -185,7 +192,8 @@ def main():
         return
     folder = options.output_dir or Path(f"runs/seeds/seed_{options.seed}")
     if options.mode == "train":
-        train(folder, ["--seed", str(options.seed), "--fire", str(options.fire), *settings])
+        agent = SlowWatchedAgent if options.slow_first_layer else WatchedAgent
+        train(folder, ["--seed", str(options.seed), "--fire", str(options.fire), *settings], agent)
         return
     agent = script.Agent(script.Config(seed=options.seed, fire=options.fire))
     weights = options.weights or folder / "weights.pth"

@@ -204,7 +204,7 @@ def test_how_far_an_update_moves_the_policy(tmp_path, monkeypatch):
 
 def test_one_thing_is_changed_in_an_update():
     before, after = {}, {}
-    for kind in a2c_breakout.Agent, breakout_steps.SlowFirstLayer:
+    for kind in a2c_breakout.Agent, breakout_seeds.SlowWatchedAgent:
         agent = kind(a2c_breakout.Config(num_envs=2, clip_rewards=0))
         games, storage = a2c_breakout.Games(2, 0, 18_000), a2c_breakout.RolloutStorage()
         before[kind] = {k: v.clone() for k, v in agent.network.state_dict().items()}
