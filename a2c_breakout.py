@@ -32,7 +32,6 @@ Expect: after 9.0 million steps a mean score of 391 in whole games (100 games, o
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -57,7 +56,7 @@ from torch.distributions import Categorical
 from tqdm import tqdm
 
 try:
-    import ale_py
+    import ale_py.vector_env
 except ImportError as error:
     sys.exit(f"a2c_breakout.py needs ale-py 0.11.2 and gymnasium 1.1 or newer: {error}")
 
@@ -153,9 +152,8 @@ class ActorCritic(nn.Module):
         self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
     def forward(self, state):
-        device = self.actor.weight.device
-        state = state.to(device).contiguous(memory_format=torch.channels_last) / 255
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+        state = state.to(self.actor.weight.device, memory_format=torch.channels_last) / 255
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             hidden = self.conv(state)
             logits, value = self.actor(hidden), self.critic(hidden)
         return logits.float().cpu(), value.float().cpu().squeeze(-1)
@@ -171,8 +169,8 @@ class Agent:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "mps" if mps else "cpu"
         cpuinfo = Path("/proc/cpuinfo")  # some CPUs only imitate bfloat16; Linux alone says so
         native = device == "cpu" and cpuinfo.exists() and "bf16" in cpuinfo.read_text()
-        bfloat16 = native and config.bfloat16 == 1
-        self.config, self.network = config, ActorCritic(num_actions, bfloat16).to(device)
+        self.config = config
+        self.network = ActorCritic(num_actions, native and config.bfloat16 == 1).to(device)
         rate, parameters = config.learning_rate, self.network.parameters()
         self.optimizer = torch.optim.RMSprop(parameters, rate, alpha=0.99, eps=1e-5)
         self.env_steps, self.seconds, self.scores, self.history = 0, 0.0, [], []  # of training
@@ -236,8 +234,6 @@ class Agent:
 # %% Train
 def make_env(num_envs, max_frames, colour=False):
     """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
-    # Preparation 4: 84 x 84 and grey; four pictures are a state, since one hides the ball's course
-    height, width, stack_num = (210, 160, 1) if colour else (84, 84, 4)
     return ale_py.vector_env.AtariVectorEnv(
         "breakout",
         num_envs,
@@ -249,14 +245,11 @@ def make_env(num_envs, max_frames, colour=False):
         use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
         max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
-        img_height=height,
-        img_width=width,
+        img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
+        img_width=160 if colour else 84,
         grayscale=not colour,
-        stack_num=stack_num,
+        stack_num=1 if colour else 4,  # four are a state, since one hides the ball's course
     )
-
-
-FIRE = 1  # the action that brings a ball into the game
 
 
 class Games:
@@ -268,18 +261,18 @@ class Games:
         self.state, info = self.env.reset(seed=self.seeds)
         self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
         self.begins = ~self.ended  # whether a life begins: no ball until FIRE
-        self.score, self.life, self.best_life = np.zeros((3, num_envs), int)
+        self.score, self.life, self.best_life = self.points = np.zeros((3, num_envs), int)
         self.env_steps, self.scores = 0, []  # of games that ended; both since the last count()
 
     def step(self, action):
         """Play a step; return (N,) each: reward, terminated, truncated, valid."""
-        self.action = np.where(self.begins, FIRE, action) if self.fire else action
-        self.score[self.ended], self.best_life[self.ended] = 0, 0
+        self.action = np.where(self.begins, 1, action) if self.fire else action  # 1: FIRE
+        self.points[:, self.ended] = 0
         valid = ~self.ended  # after the end of a game, a step only resets it
         self.state, reward, terminated, truncated, info = self.env.step(self.action)
         self.score += reward
         self.life += reward
-        self.best_life = np.maximum(self.best_life, self.life)
+        np.maximum(self.best_life, self.life, out=self.best_life)
         lost = info["lives"] < self.lives  # the return ends with the life, the wall stays
         self.begins = (info["lives"] != self.lives) | ~valid
         self.life[self.begins] = 0
@@ -315,8 +308,9 @@ def train(config, agent=None, path=None):
     start, written = time.perf_counter() - agent.seconds, agent.env_steps
     games = Games(config.num_envs, [config.seed, written, rank], config.max_frames, config.fire)
     storage, losses = RolloutStorage(), []
-    bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=rank or not sys.stderr)
-    try:
+    hidden = rank or not sys.stderr  # delay: the bar is first written where a closed pipe may be
+    bar = tqdm(total=config.steps, initial=written, unit=" steps", delay=0.1, disable=hidden)
+    with suppress(KeyboardInterrupt):  # what was learned is kept
         while agent.env_steps < config.steps:
             for _ in range(config.num_steps):
                 action, *outputs = agent.sample(games.state)
@@ -329,7 +323,7 @@ def train(config, agent=None, path=None):
                 agent.env_steps += env_steps
                 agent.scores += scores
             agent.seconds = time.perf_counter() - start
-            with suppress(BrokenPipeError):  # `2>&1 | tee log` ends before us at Ctrl-C
+            with suppress(OSError):  # `2>&1 | tee log` ends before us at Ctrl-C
                 bar.update(agent.env_steps - bar.n)
             if len(losses) == 100 or agent.env_steps >= config.steps:
                 last, games_over = agent.scores[-100:] or [np.nan], len(agent.scores)
@@ -340,9 +334,7 @@ def train(config, agent=None, path=None):
             if path and not rank and agent.env_steps - written >= config.checkpoint_every:
                 written = agent.env_steps
                 save(path, partial(torch.save, agent.checkpoint()))
-    except KeyboardInterrupt:
-        pass  # what was learned is kept
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         bar.close()
     if path and not rank:
         save(path, partial(torch.save, agent.checkpoint()))
@@ -350,26 +342,25 @@ def train(config, agent=None, path=None):
 
 
 # %% Results
-def say(line):
+def say(line, file=None):
     """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
     try:
-        print(line, flush=True)
+        print(line, file=file, flush=True)
     except UnicodeEncodeError:
-        print(ascii(line), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(ascii(line), file=file, flush=True)
+    except OSError:  # the reader left, the terminal is closed, the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 
 
 def save(path, write):
     """Fill a file by write(path), whole or not at all; return whether that worked."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # two runs may share the folder
     try:
-        write(part)
-        part.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
+            write(part := Path(folder, path.name))
+            part.replace(path)
         return True
     except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        part.unlink(missing_ok=True)
-        print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
+        say(f"{SCRIPT}.py: can't write {path}: {error}", sys.stderr)
 
 
 def learning_curve(history):
@@ -386,12 +377,12 @@ def learning_curve(history):
 
 
 def play(agent, config):
-    """Play whole games at once; return the statistics, and what writes each file."""
+    """Play whole games at once; return the statistics, and what writes the scores and a GIF."""
     torch.manual_seed(config.seed)
     games, frames = Games(config.games, config.seed, config.max_frames, config.fire), []
     screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
-    running, (scores, best_lives) = np.ones(config.games, bool), np.zeros((2, config.games), int)
+    running, table = np.ones(config.games, bool), np.zeros((config.games, 3), int)
     if config.mode == "random":
         say(f"States: {games.state.shape[1:]}, {games.state.dtype}")
         say(f"Actions: {[action.name for action in games.env.ale.get_action_set()]}")
@@ -403,16 +394,14 @@ def play(agent, config):
             picture = Image.fromarray(screen.step(games.action[:1])[0][0, 0])
             frames.append(picture.quantize(16, dither=Image.Dither.NONE))
         for i in np.flatnonzero(running & games.ended):
-            scores[i], best_lives[i], running[i] = games.score[i], games.best_life[i], False
-            say(f"{i + 1:4}  {scores[i]:5}  {best_lives[i]:9}")
-    test = {name: float(getattr(scores, name)()) for name in ("mean", "std", "min", "max")}
-    test |= {"episodes": config.games, "best_life": int(best_lives.max())}
+            table[i], running[i] = (i + 1, games.score[i], games.best_life[i]), False
+            say("{:4}  {:5}  {:9}".format(*table[i]))
+    test = {name: float(getattr(table[:, 1], name)()) for name in ("mean", "std", "min", "max")}
+    test |= {"episodes": config.games, "best_life": int(table[:, 2].max())}
     say("{episodes} games: mean {mean:.1f}, std {std:.1f}, {min:.0f} to {max:.0f}.".format(**test))
-    rows = np.transpose([np.arange(1, config.games + 1), scores, best_lives])
-    table = [("game", "score", "best_life"), *rows]
-    files = {"scores.csv": lambda path: np.savetxt(path, table, "%s", ",")}
+    rows = [("game", "score", "best_life"), *table]
     gif = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return test, files | ({"play.gif": gif} if config.media else {})
+    return test, lambda path: np.savetxt(path, rows, "%s", ","), gif
 
 
 # %% Main
@@ -439,44 +428,42 @@ def parse(arguments):
     weights = Path(globals().get("__file__", "")).parent / "weights" / f"{SCRIPT}.pth"
     parser.add_argument("--weights", default=weights, help="to play with (ours)")
     config = parser.parse_args(arguments, Config())
-    folder = f"runs/{SCRIPT}" if config.mode == "train" else f"runs/{SCRIPT}/{config.mode}"
-    folder = Path(config.output_dir or folder).expanduser()
+    folder = config.output_dir or f"runs/{SCRIPT}/{config.mode}".removesuffix("/train")
+    folder = Path(os.path.expanduser(folder))
     try:
-        for module, oldest in (torch, (2, 4)), (np, (1, 26)), (ale_py, (0, 11, 2)):
-            if tuple(map(int, re.findall(r"\d+", module.__version__)))[:3] < oldest:
-                raise ValueError(f"{module.__name__} is older than {'.'.join(map(str, oldest))}")
+        for module, oldest in (torch, "2.4.0"), (np, "1.26.0"), (ale_py, "0.11.2"):
+            if np.lib.NumpyVersion(module.__version__) < oldest:
+                raise ValueError(f"{module.__name__} is older than {oldest}")
         if config.resume and config.mode != "train":
             raise ValueError(f"--resume makes no sense with {config.mode}")
         if config.resume:  # the settings of the checkpoint, then those of the command line
             made = load(folder / "checkpoint.pth", lambda saved: asdict(Config(**saved["config"])))
             config = parser.parse_args(arguments, Config(**made))
-            for name in made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}:
+            for name in sorted(made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}):
                 if getattr(config, name) != made[name]:
                     raise ValueError(f"{name} is {made[name]} there, not {getattr(config, name)}")
         config.__post_init__()
         config.output_dir = folder
         agent = prepare(config)
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # fails now, not after the training
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
     except (ValueError, OSError) as error:
         parser.error(error)
     return config, agent
 
 
 def prepare(config):
-    """Return the agent that plays or goes on, None if training starts; ValueError if it can't."""
-    checkpoint = config.output_dir / "checkpoint.pth"
-    if config.mode == "train" and not config.resume:
-        if checkpoint.exists():
-            raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
-        return None
-    agent = Agent(config)
-    nn.init.zeros_(agent.network.actor.weight)  # random: every action is as likely
+    """Return the agent that trains, goes on or plays; ValueError if it can't."""
+    checkpoint, agent = config.output_dir / "checkpoint.pth", Agent(config)
     if config.resume:
         load(checkpoint, agent.restore)
     elif config.mode == "play":
         hint = "; trained weights are in the folder weights of this project"
-        load(Path(config.weights).expanduser(), agent.network.load_state_dict, hint)
+        load(os.path.expanduser(config.weights), agent.network.load_state_dict, hint)
+    elif config.mode == "random":
+        nn.init.zeros_(agent.network.actor.weight)  # every action is as likely
+    elif checkpoint.exists():
+        raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
     if not all(p.isfinite().all() for p in agent.network.parameters()):
         raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
     return agent
@@ -485,51 +472,49 @@ def prepare(config):
 def main(arguments=()):
     """Train, play or look at the task; return the agent."""
     config, agent = parse(arguments)
-    files, interrupted, test, games, env_steps, seconds = {}, False, None, 0, 0, 0.0
+    files, shown, test, games, env_steps, seconds = {}, {}, None, 0, 0, 0.0
     if config.mode == "train":
         if dist.is_torchelastic_launched():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
         if dist.is_initialized() and dist.get_rank() > 0:
             return agent
-        interrupted = agent.env_steps < config.steps
         games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
         say(f"Trained for {env_steps:,} steps, {games:,} games, {seconds:,.0f} s.")
         half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
         files["weights.pth"] = partial(torch.save, half)  # half the precision is enough to play
         files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
         if config.media and history and history[-1].games:
-            files["learning_curve.png"] = learning_curve(history).savefig
-    try:
-        if not interrupted:
-            test, played = play(agent, config)
-            files |= played
-    except KeyboardInterrupt:
-        interrupted = True  # what was trained is written
-    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "env_steps": env_steps}
-    summary |= {"train_seconds": seconds, "interrupted": interrupted, "evaluation": test}
+            shown["learning_curve.png"] = learning_curve(history).savefig
+    if config.mode != "train" or env_steps >= config.steps:
+        with suppress(KeyboardInterrupt):  # what was trained is written
+            test, files["scores.csv"], shown["play.gif"] = play(agent, config)
+    interrupted, shown = test is None, shown if config.media else {}
+    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "evaluation": test}
+    summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
     summary |= {"steps_per_second": env_steps / (seconds or 1)}
     files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
-    saved = [save(config.output_dir / name, write) for name, write in files.items()]
-    say(f"Results are in {config.output_dir}.")
+    files, folder = files | shown, config.output_dir
+    saved = [folder / name for name, write in files.items() if save(folder / name, write)]
+    say(f"Results are in {folder}.")
     if NOTEBOOK:
         from IPython import display
 
-        shown = [config.output_dir / name for name in files if name[-3:] in ("png", "gif")]
-        display.display(*map(display.Image, shown))
-    elif interrupted or not all(saved):
+        display.display(*(display.Image(path) for path in saved if path.name in shown))
+    elif interrupted or len(saved) < len(files):
         sys.exit(130 if interrupted else 1)
     return agent
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if NOTEBOOK and sys.argv[0] != globals().get("__file__"):
+    if not NOTEBOOK:
+        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook may not load here
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+        tqdm.monitor_interval = 0  # its thread would never end where stderr was closed
+    elif sys.argv[0] != globals().get("__file__"):
         # A kernel's own arguments are not ours, but those of %run are. Run again, the cell goes on
         arguments = ["--resume"] if Path("runs", SCRIPT, "checkpoint.pth").exists() else []
-    elif not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
         agent = main(arguments)
     except KeyboardInterrupt:  # not while training or playing

@@ -222,26 +222,25 @@ def evaluate(agent, config, seed, episodes=100, frames=None):
 
 
 # %% Results
-def say(line):
+def say(line, file=None):
     """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
     try:
-        print(line, flush=True)
+        print(line, file=file, flush=True)
     except UnicodeEncodeError:
-        print(ascii(line), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(ascii(line), file=file, flush=True)
+    except OSError:  # the reader left, the terminal is closed, the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 
 
 def save(path, write):
     """Fill a file by write(path), whole or not at all; return whether that worked."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # two runs may share the folder
     try:
-        write(part)
-        part.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
+            write(part := Path(folder, path.name))
+            part.replace(path)
         return True
     except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        part.unlink(missing_ok=True)
-        print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
+        say(f"{SCRIPT}.py: can't write {path}: {error}", sys.stderr)
 
 
 @patch.dict(os.environ, SDL_VIDEODRIVER="dummy")  # no display is needed
@@ -270,11 +269,11 @@ def parse(arguments):
     parser.add_argument("--output-dir", default=f"runs/{SCRIPT}", help="for the results")
     parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
     config = parser.parse_args(arguments, Config())
-    config.output_dir = Path(config.output_dir).expanduser()
+    config.output_dir = Path(os.path.expanduser(config.output_dir))
     try:
-        for module, oldest in (torch, (2, 4)), (gym, (1, 0)), (np, (1, 26)):
-            if tuple(map(int, module.__version__.split(".")[:2])) < oldest:
-                raise ValueError(f"{module.__name__} is older than {oldest[0]}.{oldest[1]}")
+        for module, oldest in (torch, "2.4.0"), (gym, "1.0.0"), (np, "1.26.0"):
+            if np.lib.NumpyVersion(module.__version__) < oldest:
+                raise ValueError(f"{module.__name__} is older than {oldest}")
         config.__post_init__()
         config.output_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
@@ -302,19 +301,20 @@ def main(arguments=()):
     files["history.csv"] = lambda path: np.savetxt(path, [Episode._fields, *history], "%s", ",")
     files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
     shown = pictures(agent, config, history) if config.media and history else {}
-    saved = [save(config.output_dir / name, write) for name, write in (files | shown).items()]
-    say(f"Results are in {config.output_dir}.")
+    files, folder = files | shown, config.output_dir
+    saved = [folder / name for name, write in files.items() if save(folder / name, write)]
+    say(f"Results are in {folder}.")
     if NOTEBOOK:
         from IPython import display
 
-        display.display(*(display.Image(config.output_dir / name) for name in shown))
-    elif interrupted or not all(saved):
+        display.display(*(display.Image(path) for path in saved if path.name in shown))
+    elif interrupted or len(saved) < len(files):
         sys.exit(130 if interrupted else 1)
     return agent
 
 
 if __name__ == "__main__":
     if not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
+        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook may not load here
     # A kernel's own arguments are not ours, but those of %run are
     agent = main(sys.argv[1:] if not NOTEBOOK or sys.argv[0] == globals().get("__file__") else ())

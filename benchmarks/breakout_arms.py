@@ -70,8 +70,8 @@ def play(folder):
     config.mode, config.media = "play", False
     agent = script.Agent(config)
     script.load(folder / "weights.pth", agent.q_network.load_state_dict)
-    _, files = script.play(agent, config)
-    files["scores.csv"](folder / "scores.csv")
+    _, write_scores, _ = script.play(agent, config)
+    write_scores(folder / "scores.csv")
     table = pandas.read_csv(folder / "scores.csv")
     return table.assign(arm=arm, seed=int(seed))[["arm", "seed", "game", "score", "best_life"]]
 

@@ -168,6 +168,8 @@ def a2c_seeds(history):
         marks = [mark for mark in LATER if mark <= steps.index[-1]]
         row = {f"{mark:,} steps": f"{steps.loc[: mark + 8000].iloc[-1]:.0f}" for mark in marks}
         row |= {"latest": f"{steps.iloc[-1]:.0f} ({steps.index[-1]:,})"}
+        fall = (steps / steps.cummax()).loc[2_000_000:]
+        row |= {"deepest fall": f"to {fall.min():.0%}" if len(fall) else ""}
         table[run.replace("_", " ")] = row
     return pd.DataFrame(table).T.fillna("")
 

@@ -34,7 +34,6 @@ import argparse
 import copy
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -57,7 +56,7 @@ from torch import nn
 from tqdm import tqdm
 
 try:
-    import ale_py
+    import ale_py.vector_env
 except ImportError as error:
     sys.exit(f"per_breakout.py needs ale-py 0.11.2 and gymnasium 1.1 or newer: {error}")
 
@@ -167,21 +166,17 @@ class ReplayMemory:
         shape = config.memory_size // config.num_envs, config.num_envs
         self.frames = np.zeros((*shape, 84, 84), np.uint8)
         self.action, self.reward = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-        self.terminated, self.truncated, self.valid = np.zeros((3, *shape), bool)
+        self.terminated, self.truncated, self.valid = ends = [*np.zeros((3, *shape), bool)]
+        self.columns = self.frames, self.action, self.reward, *ends  # a step in each row
         self.tree = SumTree(self.valid.size)
 
     def __len__(self):
         return min(self.pushed * self.config.num_envs, self.valid.size)
 
-    def columns(self):
-        """Return the arrays that hold a step, row by row."""
-        ends = self.terminated, self.truncated, self.valid
-        return self.frames, self.action, self.reward, *ends
-
     def push(self, *step):
         """Store frame (N, 84, 84), action, reward, terminated, truncated and valid, (N,) each."""
         rows, games = self.valid.shape
-        for column, value in zip(self.columns(), step, strict=True):
+        for column, value in zip(self.columns, step, strict=True):
             column[self.pushed % rows] = value
         spoiled = (self.pushed + 3) % rows  # its state begins with the picture just overwritten
         self.tree[spoiled * games + np.arange(games)] = 0.0
@@ -192,7 +187,7 @@ class ReplayMemory:
     def restore(self, pushed, max_priority, *arrays):
         """Go back to what was saved; new games follow, so that the last step leads nowhere."""
         self.pushed, self.max_priority = pushed, max_priority
-        for column, array in zip((*self.columns(), self.tree.nodes), arrays, strict=True):
+        for column, array in zip((*self.columns, self.tree.nodes), arrays, strict=True):
             column[:] = array.numpy()
         last = (pushed - 1) % len(self.valid)
         self.valid[last], self.truncated[last - 1] = False, True
@@ -259,9 +254,8 @@ class QNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
     def forward(self, state):
-        device = self.head.weight.device
-        state = state.to(device).contiguous(memory_format=torch.channels_last) / 255
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+        state = state.to(self.head.weight.device, memory_format=torch.channels_last) / 255
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             q = self.head(self.conv(state))
             if self.dueling:
                 value, advantage = q[:, :1], q[:, 1:]
@@ -336,7 +330,7 @@ class Agent:
         for name in "q_network", "target_network", "optimizer":
             saved[name] = getattr(self, name).state_dict()
         if self.config.checkpoint_memory:
-            arrays = map(torch.from_numpy, (*self.memory.columns(), self.memory.tree.nodes))
+            arrays = map(torch.from_numpy, (*self.memory.columns, self.memory.tree.nodes))
             saved["memory"] = [self.memory.pushed, self.memory.max_priority, *arrays]
         return saved
 
@@ -356,7 +350,6 @@ class Agent:
 # %% Train
 def make_env(num_envs, max_frames, colour=False):
     """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
-    height, width = (210, 160) if colour else (84, 84)  # preparation 4: 84 x 84 and grey
     return ale_py.vector_env.AtariVectorEnv(
         "breakout",
         num_envs,
@@ -368,8 +361,8 @@ def make_env(num_envs, max_frames, colour=False):
         use_fire_reset=False,  # FIRE is an action like others; see act
         max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
-        img_height=height,
-        img_width=width,
+        img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
+        img_width=160 if colour else 84,
         grayscale=not colour,
         stack_num=1,
     )
@@ -385,16 +378,16 @@ class Games:
         # Four pictures are a state, since one hides the ball's course: (N, 4, 84, 84)
         self.state = np.concatenate([np.zeros((num_envs, 3, 84, 84), np.uint8), frame], 1)
         self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
-        self.score, self.life, self.best_life = np.zeros((3, num_envs), int)
+        self.score, self.life, self.best_life = self.points = np.zeros((3, num_envs), int)
 
     def step(self, action):
         """Play a step; return (N,) each: reward, terminated, truncated, valid."""
-        self.score[self.ended], self.best_life[self.ended] = 0, 0
+        self.points[:, self.ended] = 0
         valid = ~self.ended  # after the end of a game, a step only resets it
         frame, reward, terminated, truncated, info = self.env.step(action)
         self.score += reward
         self.life += reward
-        self.best_life = np.maximum(self.best_life, self.life)
+        np.maximum(self.best_life, self.life, out=self.best_life)
         lost = info["lives"] < self.lives  # the return ends with the life, the wall stays
         self.life[info["lives"] != self.lives] = 0
         self.lives, self.ended = info["lives"], terminated | truncated
@@ -418,8 +411,9 @@ def train(config, agent=None, path=None):
         agent.memory = ReplayMemory(config)
     games = Games(config.num_envs, [config.seed, agent.env_steps], config.max_frames)
     losses, start, written = [], time.perf_counter() - agent.seconds, agent.env_steps
-    bar = tqdm(total=config.steps, initial=written, unit=" steps", disable=not sys.stderr)
-    try:
+    hidden = not sys.stderr  # delay: the bar is first written where a closed pipe may be
+    bar = tqdm(total=config.steps, initial=written, unit=" steps", delay=0.1, disable=hidden)
+    with suppress(KeyboardInterrupt):  # what was learned is kept
         while agent.env_steps < config.steps:
             epsilon = max(config.epsilon, 1 - agent.env_steps / config.epsilon_steps)
             frame, action = games.state[:, -1], agent.act(games.state, epsilon)
@@ -431,9 +425,10 @@ def train(config, agent=None, path=None):
             agent.seconds = time.perf_counter() - start
             if len(agent.memory) >= config.learn_start:
                 losses.append(agent.learn())
-            with suppress(BrokenPipeError):  # `2>&1 | tee log` ends before us at Ctrl-C
+            with suppress(OSError):  # `2>&1 | tee log` ends before us at Ctrl-C
                 bar.update(agent.env_steps - bar.n)
-            if agent.env_steps >= min(config.steps, 16_000 * (len(agent.history) + 1)):
+            latest = agent.history[-1].env_steps if agent.history else 0
+            if agent.env_steps // 16_000 > latest // 16_000 or agent.env_steps >= config.steps:
                 last, games_over = agent.scores[-100:] or [np.nan], len(agent.scores)
                 row = float(np.mean(last)), min(last), max(last), float(np.mean(losses or [np.nan]))
                 agent.history.append(Update(agent.env_steps, games_over, *row))
@@ -442,9 +437,7 @@ def train(config, agent=None, path=None):
             if path and agent.env_steps - written >= config.checkpoint_every:
                 written = agent.env_steps
                 save(path, partial(torch.save, agent.checkpoint()))
-    except KeyboardInterrupt:
-        pass  # what was learned is kept
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         bar.close()
     if path:
         save(path, partial(torch.save, agent.checkpoint()))
@@ -452,26 +445,25 @@ def train(config, agent=None, path=None):
 
 
 # %% Results
-def say(line):
+def say(line, file=None):
     """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
     try:
-        print(line, flush=True)
+        print(line, file=file, flush=True)
     except UnicodeEncodeError:
-        print(ascii(line), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(ascii(line), file=file, flush=True)
+    except OSError:  # the reader left, the terminal is closed, the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 
 
 def save(path, write):
     """Fill a file by write(path), whole or not at all; return whether that worked."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # two runs may share the folder
     try:
-        write(part)
-        part.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
+            write(part := Path(folder, path.name))
+            part.replace(path)
         return True
     except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        part.unlink(missing_ok=True)
-        print(f"{SCRIPT}.py: can't write {path}: {error}", file=sys.stderr)
+        say(f"{SCRIPT}.py: can't write {path}: {error}", sys.stderr)
 
 
 def learning_curve(history):
@@ -488,12 +480,12 @@ def learning_curve(history):
 
 
 def play(agent, config):
-    """Play whole games at once; return the statistics, and what writes each file."""
+    """Play whole games at once; return the statistics, and what writes the scores and a GIF."""
     agent.rng = np.random.default_rng([config.seed, 3])
     games, frames = Games(config.games, config.seed, config.max_frames), []
     screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
-    running, (scores, best_lives) = np.ones(config.games, bool), np.zeros((2, config.games), int)
+    running, table = np.ones(config.games, bool), np.zeros((config.games, 3), int)
     if config.mode == "random":
         say(f"States: {games.state.shape[1:]}, {games.state.dtype}")
         say(f"Actions: {[action.name for action in games.env.ale.get_action_set()]}")
@@ -505,16 +497,14 @@ def play(agent, config):
             picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
             frames.append(picture.quantize(16, dither=Image.Dither.NONE))
         for i in np.flatnonzero(running & games.ended):
-            scores[i], best_lives[i], running[i] = games.score[i], games.best_life[i], False
-            say(f"{i + 1:4}  {scores[i]:5}  {best_lives[i]:9}")
-    test = {name: float(getattr(scores, name)()) for name in ("mean", "std", "min", "max")}
-    test |= {"episodes": config.games, "best_life": int(best_lives.max())}
+            table[i], running[i] = (i + 1, games.score[i], games.best_life[i]), False
+            say("{:4}  {:5}  {:9}".format(*table[i]))
+    test = {name: float(getattr(table[:, 1], name)()) for name in ("mean", "std", "min", "max")}
+    test |= {"episodes": config.games, "best_life": int(table[:, 2].max())}
     say("{episodes} games: mean {mean:.1f}, std {std:.1f}, {min:.0f} to {max:.0f}.".format(**test))
-    rows = np.transpose([np.arange(1, config.games + 1), scores, best_lives])
-    table = [("game", "score", "best_life"), *rows]
-    files = {"scores.csv": lambda path: np.savetxt(path, table, "%s", ",")}
+    rows = [("game", "score", "best_life"), *table]
     gif = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return test, files | ({"play.gif": gif} if config.media else {})
+    return test, lambda path: np.savetxt(path, rows, "%s", ","), gif
 
 
 # %% Main
@@ -541,45 +531,42 @@ def parse(arguments):
     weights = Path(globals().get("__file__", "extras/file")).resolve().parent.parent / "weights"
     parser.add_argument("--weights", default=weights / f"{SCRIPT}.pth", help="to play with (ours)")
     config = parser.parse_args(arguments, Config())
-    folder = f"runs/{SCRIPT}" if config.mode == "train" else f"runs/{SCRIPT}/{config.mode}"
-    folder = Path(config.output_dir or folder).expanduser()
+    folder = config.output_dir or f"runs/{SCRIPT}/{config.mode}".removesuffix("/train")
+    folder = Path(os.path.expanduser(folder))
     try:
-        for module, oldest in (torch, (2, 4)), (np, (1, 26)), (ale_py, (0, 11, 2)):
-            if tuple(map(int, re.findall(r"\d+", module.__version__)))[:3] < oldest:
-                raise ValueError(f"{module.__name__} is older than {'.'.join(map(str, oldest))}")
+        for module, oldest in (torch, "2.4.0"), (np, "1.26.0"), (ale_py, "0.11.2"):
+            if np.lib.NumpyVersion(module.__version__) < oldest:
+                raise ValueError(f"{module.__name__} is older than {oldest}")
         if config.resume and config.mode != "train":
             raise ValueError(f"--resume makes no sense with {config.mode}")
         if config.resume:  # the settings of the checkpoint, then those of the command line
             made = load(folder / "checkpoint.pth", lambda saved: asdict(Config(**saved["config"])))
             config = parser.parse_args(arguments, Config(**made))
-            for name in made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}:
+            for name in sorted(made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}):
                 if getattr(config, name) != made[name]:
                     raise ValueError(f"{name} is {made[name]} there, not {getattr(config, name)}")
         config.__post_init__()
         config.output_dir = folder
         agent = prepare(config)
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # fails now, not after the training
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
     except (ValueError, OSError) as error:
         parser.error(error)
     return config, agent
 
 
 def prepare(config):
-    """Return the agent that plays or goes on, None if training starts; ValueError if it can't."""
-    checkpoint = config.output_dir / "checkpoint.pth"
-    if config.mode == "train" and not config.resume:
-        if checkpoint.exists():
-            raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
-        return None
-    if config.mode == "random":
-        config.epsilon = 1.0
-    agent = Agent(config)
+    """Return the agent that trains, goes on or plays; ValueError if it can't."""
+    checkpoint, agent = config.output_dir / "checkpoint.pth", Agent(config)
     if config.resume:
         load(checkpoint, agent.restore)
     elif config.mode == "play":
         hint = "; trained weights are in the folder weights of this project"
-        load(Path(config.weights).expanduser(), agent.q_network.load_state_dict, hint)
+        load(os.path.expanduser(config.weights), agent.q_network.load_state_dict, hint)
+    elif config.mode == "random":
+        config.epsilon = 1.0
+    elif checkpoint.exists():
+        raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
     if not all(p.isfinite().all() for p in agent.q_network.parameters()):
         raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
     return agent
@@ -588,49 +575,47 @@ def prepare(config):
 def main(arguments=()):
     """Train, play or look at the task; return the agent."""
     config, agent = parse(arguments)
-    files, interrupted, test, games, env_steps, seconds = {}, False, None, 0, 0, 0.0
+    files, shown, test, games, env_steps, seconds = {}, {}, None, 0, 0, 0.0
     if config.mode == "train":
         if config.resume and agent.memory is None:
             say(f"The replay memory starts empty: it learns again from {config.learn_start:,} on.")
         agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
-        interrupted = agent.env_steps < config.steps
         games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
         say(f"Trained for {env_steps:,} steps, {games:,} games, {seconds:,.0f} s.")
         half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
         files["weights.pth"] = partial(torch.save, half)  # half the precision is enough to play
         files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
         if config.media and history and history[-1].games:
-            files["learning_curve.png"] = learning_curve(history).savefig
-    try:
-        if not interrupted:
-            test, played = play(agent, config)
-            files |= played
-    except KeyboardInterrupt:
-        interrupted = True  # what was trained is written
-    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "env_steps": env_steps}
-    summary |= {"train_seconds": seconds, "interrupted": interrupted, "evaluation": test}
+            shown["learning_curve.png"] = learning_curve(history).savefig
+    if config.mode != "train" or env_steps >= config.steps:
+        with suppress(KeyboardInterrupt):  # what was trained is written
+            test, files["scores.csv"], shown["play.gif"] = play(agent, config)
+    interrupted, shown = test is None, shown if config.media else {}
+    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "evaluation": test}
+    summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
     summary |= {"steps_per_second": env_steps / (seconds or 1)}
     files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
-    saved = [save(config.output_dir / name, write) for name, write in files.items()]
-    say(f"Results are in {config.output_dir}.")
+    files, folder = files | shown, config.output_dir
+    saved = [folder / name for name, write in files.items() if save(folder / name, write)]
+    say(f"Results are in {folder}.")
     if NOTEBOOK:
         from IPython import display
 
-        shown = [config.output_dir / name for name in files if name[-3:] in ("png", "gif")]
-        display.display(*map(display.Image, shown))
-    elif interrupted or not all(saved):
+        display.display(*(display.Image(path) for path in saved if path.name in shown))
+    elif interrupted or len(saved) < len(files):
         sys.exit(130 if interrupted else 1)
     return agent
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if NOTEBOOK and sys.argv[0] != globals().get("__file__"):
+    if not NOTEBOOK:
+        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook may not load here
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+        tqdm.monitor_interval = 0  # its thread would never end where stderr was closed
+    elif sys.argv[0] != globals().get("__file__"):
         # A kernel's own arguments are not ours, but those of %run are. Run again, the cell goes on
         arguments = ["--resume"] if Path("runs", SCRIPT, "checkpoint.pth").exists() else []
-    elif not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook could not be loaded here
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
         agent = main(arguments)
     except KeyboardInterrupt:  # not while training or playing

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -391,6 +392,20 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert not breakout.save(tmp_path / "file", write) and os.listdir(tmp_path) == []
 
 
+def test_a_folder_that_is_gone_is_one_line(tmp_path, capsys):
+    """Not an error that ends a training of hours."""
+    folder = tmp_path / "out"
+
+    def write(path):
+        shutil.rmtree(folder)
+        folder.write_text("in its place")
+        path.write_bytes(b"content")
+
+    folder.mkdir()
+    assert not breakout.save(folder / "file", write)
+    assert capsys.readouterr().err.count("\n") == 1 and folder.read_text() == "in its place"
+
+
 def test_kill_9_at_any_moment_leaves_a_whole_checkpoint(start, tmp_path):
     """At random, again and again; each run goes on from the one before, and loses little."""
     rng, done = random.Random(0), 0
@@ -437,6 +452,7 @@ def test_two_runs_share_a_folder(start, tmp_path):
 
 
 SHELLS = ["{} 2>&-", "{} | head -n 1", "{} 2>&1 | head -c 5", "MPLBACKEND=nonsense {} --steps 1600"]
+SHELLS += ["{} 2>&1 | true", "{} >/dev/full"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -448,6 +464,18 @@ def test_odd_surroundings(shell, tmp_path):
     assert done.returncode == 0 and "Traceback" not in done.stderr
     without = set() if "1600" in shell else {"learning_curve.png"}  # no game finishes sooner
     assert set(os.listdir(tmp_path / "out")) == set(TRAINED) - without
+
+
+def test_no_thread_of_the_bar_outlives_the_training(tmp_path):
+    """tqdm's monitor would wait for ever, at the end, for what a closed pipe left locked."""
+    command = [str(ROOT / "a2c_breakout.py"), *map(str, SHORT)]
+    code = f"""
+import runpy, sys, tqdm
+sys.argv = {command!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+assert tqdm.tqdm.monitor is None"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
 
 
 def test_main_works_in_a_thread(monkeypatch, tmp_path):
@@ -637,6 +665,16 @@ def test_a_game_that_does_not_end_is_cut_short(frames):
     assert truncated[0] and not terminated[0] and frames / 4 - 30 <= steps <= frames / 4
 
 
+def test_a_game_cut_short_leaves_no_points_to_the_next():
+    games = breakout.Games(1, 0, 220)
+    while not games.ended:
+        games.life[:] = 7
+        games.step(np.zeros(1, int))
+    assert games.best_life == games.life == 7  # the game ended in the middle of a life
+    games.step(np.zeros(1, int))
+    assert games.score == games.best_life == games.life == 0
+
+
 def test_the_shipped_agent_plays_out_of_the_box(run, tmp_path):
     """And it finds that upper bricks pay more; the animation is game 1."""
     status, out, err = run("a2c_breakout", "play", "--games", 4)
@@ -702,6 +740,7 @@ def test_bad_checkpoints_and_other_settings_are_one_line(refuse, tmp_path):
     good = read(path)
     refuse([*resume, "--gamma", 0.5], "gamma", "0.99", "0.5")
     refuse([*resume, "--num-envs", 4, "--seed", 1], "seed")
+    refuse([*resume, "--seed", 1, "--gamma", 0.5, "--value-coef", 1, "--fire", 0], "fire is 1")
     broken = {k: torch.full_like(v, torch.nan) for k, v in good["network"].items()}
     torch.save(good | {"network": broken}, path)
     refuse(resume, "checkpoint.pth is not finite")

@@ -200,6 +200,19 @@ def test_ctrl_c_in_the_first_episode_still_saves(script, monkeypatch, tmp_path):
 # Faults that users met
 
 
+def test_a_notebook_shows_the_pictures_that_were_written(script, monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr(script, "NOTEBOOK", True)
+    monkeypatch.setattr("IPython.display.display", lambda *images: shown.extend(images))
+    arguments = [*map(str, few(script.SCRIPT)), "--output-dir", str(tmp_path)]
+    script.main(arguments)
+    assert [image.format for image in shown] == ["png", "gif"]
+    (tmp_path / "play.gif").unlink()
+    (tmp_path / "play.gif").mkdir()
+    script.main(arguments)
+    assert [image.format for image in shown] == ["png", "gif", "png"]
+
+
 def test_a_file_that_cannot_be_written_costs_no_other(script, monkeypatch, capsys, tmp_path):
     """A folder in its place, then a full disk for the network's weights."""
     (tmp_path / "history.csv").mkdir()
@@ -243,6 +256,8 @@ SHELL = [
     "{run} >&-",
     "{run} | head -n 1",
     "HOME=$PWD {run} --output-dir '~/out'",
+    "{run} --output-dir '~nosuchuser/out'",
+    "{run} >/dev/full",
 ]
 
 

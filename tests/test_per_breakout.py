@@ -128,7 +128,7 @@ def test_a_memory_saved_and_filled_further_joins_no_games(monkeypatch):
     config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=3, gamma=0.9)
     memory, expected = play(monkeypatch, config, 60)
     other = ReplayMemory(config)
-    arrays = [torch.from_numpy(a.copy()) for a in (*memory.columns(), memory.tree.nodes)]
+    arrays = [torch.from_numpy(a.copy()) for a in (*memory.columns, memory.tree.nodes)]
     other.restore(memory.pushed, memory.max_priority, *arrays)
     frame, no = np.full((5, 84, 84), 9, np.uint8), np.zeros(5, bool)
     for _ in range(6):
@@ -404,3 +404,15 @@ def test_it_learns_what_pays(monkeypatch, switches):
         right += reward.sum()
     assert right > 190, right
     assert history[-1].env_steps == 2000 and np.isnan(history[-1].mean)
+
+
+def test_a_resumed_training_skips_no_line_of_its_history(monkeypatch):
+    """Of 16,000 steps each, whatever the last line before was."""
+    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, np.random.default_rng(0)))
+    config = Config(steps=33_000, num_envs=32, memory_size=640, learn_start=600, epsilon=1.0)
+    agent = Agent(config)
+    monkeypatch.setattr(agent, "learn", lambda: 0.0)
+    agent.env_steps = 20_000
+    agent.history = [per.Update(n, 0, *[np.nan] * 4) for n in (16_020, 20_000)]
+    _, history = per.train(config, agent)
+    assert [row.env_steps // 1000 for row in history] == [16, 20, 32, 33]
