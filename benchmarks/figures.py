@@ -108,7 +108,7 @@ def a2c_seeds(history):
         axes.set(xlabel="environment steps", title=title)
         if column in ("error", "norm"):
             axes.set(yscale="log", ylim=(0.01, None))
-    figure.axes[1].legend(loc="upper right", fontsize="small")
+    figure.axes[1].legend(loc="lower right", fontsize="small")
     return figure
 
 
