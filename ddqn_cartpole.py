@@ -271,7 +271,7 @@ def parse(arguments):
     config.output_dir = Path(os.path.expanduser(config.output_dir))
     try:
         for module, oldest in (torch, "2.4.0"), (gym, "1.0.0"), (np, "1.26.0"):
-            if np.lib.NumpyVersion(module.__version__) < oldest:
+            if np.lib.NumpyVersion(module.__version__.split("+")[0]) < oldest:
                 raise ValueError(f"{module.__name__} is older than {oldest}")
         config.__post_init__()
         config.output_dir.mkdir(parents=True, exist_ok=True)

@@ -535,7 +535,7 @@ def parse(arguments):
     folder = Path(os.path.expanduser(folder))
     try:
         for module, oldest in (torch, "2.4.0"), (np, "1.26.0"), (ale_py, "0.11.2"):
-            if np.lib.NumpyVersion(module.__version__) < oldest:
+            if np.lib.NumpyVersion(module.__version__.split("+")[0]) < oldest:
                 raise ValueError(f"{module.__name__} is older than {oldest}")
         if config.resume and config.mode != "train":
             raise ValueError(f"--resume makes no sense with {config.mode}")

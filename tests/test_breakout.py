@@ -782,6 +782,11 @@ def test_an_old_library_is_one_line(module, version, refuse, monkeypatch):
     refuse([], f"{module.__name__} is older than")
 
 
+def test_the_oldest_torch_is_new_enough(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "__version__", "2.4.0+cu121")
+    assert breakout.parse(["--output-dir", str(tmp_path)])[0].output_dir == tmp_path
+
+
 def test_every_field_is_a_flag(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     status, out, err = run("a2c_breakout", "--help")

@@ -163,6 +163,11 @@ def test_an_old_package_is_one_line_and_status_2(
     assert os.listdir() == []
 
 
+def test_the_oldest_torch_is_new_enough(script, monkeypatch, tmp_path):
+    monkeypatch.setattr(script.torch, "__version__", "2.4.0+cu121")
+    assert script.parse(["--output-dir", str(tmp_path)]).output_dir == tmp_path
+
+
 def test_ctrl_c_stops_and_saves(start, tmp_path):
     process = start("dqn_cartpole", *ENDLESS)
     assert process.stdout.readline().startswith("episode")
