@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one test a core, as two run at a time
+# What a shell starts with & ignores Ctrl-C, and so would each program that a test starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 Q_NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]
