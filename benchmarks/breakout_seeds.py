@@ -190,6 +190,9 @@ def main():
     if options.mode == "collect":
         collect((options.output_dir or Path("runs/seeds")).glob("*/"))
         return
+    other = settings or options.slow_first_layer or not options.fire
+    if other and options.mode == "train" and not options.output_dir:
+        parser.error("other settings need an --output-dir of their own")
     folder = options.output_dir or Path(f"runs/seeds/seed_{options.seed}")
     if options.mode == "train":
         agent = SlowWatchedAgent if options.slow_first_layer else WatchedAgent

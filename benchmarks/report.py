@@ -61,9 +61,9 @@ def expectations(rows, history, games):
         ("a2c_breakout", history, games),
         ("extras/per_breakout", *map(read, Q_AGENT)),
     ):
-        score = f"{scores.score.mean():.0f} in whole games ({len(scores)} games, one training)"
-        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million"
-        yield name, f"after {million} steps a mean score of {score}."
+        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training"
+        score = f"{scores.score.mean():.0f} in {len(scores)} whole games"
+        yield name, f"the agent in weights/: mean score {score} ({million})."
 
 
 def drawn(path, names, figure, check):
