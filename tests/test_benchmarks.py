@@ -83,6 +83,17 @@ def test_a_ball_is_seen_only_after_fire():
     assert breakout_seeds.ball(games.state).any(1).tolist() == [True, False]
 
 
+@pytest.mark.parametrize("other", [["--gamma", "0.5"], ["--fire", "0"], ["--slow-first-layer"]])
+def test_other_settings_do_not_go_on_in_the_defaults_folder(other, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["breakout_seeds.py", "train", *other])
+    monkeypatch.setattr(breakout_seeds, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit) as end:
+        breakout_seeds.main()
+    assert end.value.code == 2 and "--output-dir" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_game_is_played_as_by_the_script(monkeypatch):
     config = a2c_breakout.Config(games=1, max_frames=900)
     config.mode, config.media = "play", False
