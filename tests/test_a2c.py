@@ -44,17 +44,17 @@ def small_agent(script, **settings):
 def every_pattern(steps):
     """Every course that `steps` steps can take, one an environment: three of (T, N) bool.
 
-    A step goes on, is terminated or truncated; the step after an end only resets: not valid.
+    A step goes on, is terminated, truncated or both; the step after an end only resets: not valid.
     """
     courses = []
-    for course in itertools.product("-ex", repeat=steps):
+    for course in itertools.product("-exb", repeat=steps):
         for starts_over in (False, True):  # the end may have come in the rollout before
             ends = [starts_over] + [letter != "-" for letter in course]
             if all(not (a and b) for a, b in itertools.pairwise(ends)):
                 starts = ends[:-1]
                 courses.append(
                     [
-                        (x == "e", x == "x", not start)
+                        (x in "eb", x in "xb", not start)
                         for x, start in zip(course, starts, strict=True)
                     ]
                 )
@@ -121,6 +121,8 @@ def test_learn_is_one_step_down_the_papers_loss(script):
     agent = small_agent(script, value_coef=0.7, entropy_coef=0.2, max_grad_norm=0.3)
     states, (action, reward, terminated, truncated, valid), rollout = played(script, agent)
     before = [p.detach().clone() for p in agent.network.parameters()]
+    for p in agent.network.parameters():
+        p.grad = torch.ones_like(p)  # of the update before: counts no more
     logits, value = agent.network(torch.from_numpy(states))
     constant, loss = value.detach().numpy(), 0.0
     for t, env in zip(*np.nonzero(valid), strict=True):

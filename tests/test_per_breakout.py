@@ -27,13 +27,13 @@ class Scripted:
     """Stands for AtariVectorEnv: lives and games end where a list of random numbers says so."""
 
     def __init__(self, num_envs, rng):
-        self.n, self.rng = num_envs, rng
+        self.n, self.rng, self.scores = num_envs, rng, []
 
     def observe(self):
         return self.rng.integers(1, 256, (self.n, 1, 84, 84), dtype=np.uint8)
 
     def reset(self, seed):
-        self.lives, self.over = np.full(self.n, 5), np.zeros(self.n, bool)
+        self.lives, self.over, self.score = np.full(self.n, 5), np.zeros(self.n, bool), 0
         return self.observe(), {"lives": self.lives.copy()}
 
     def step(self, action):
@@ -41,7 +41,9 @@ class Scripted:
         self.lives = np.where(self.over, 5, self.lives - lost)
         terminated, truncated = (self.lives == 0) & ~self.over, cut & ~self.over
         reward = np.where(self.over, 0, self.rng.integers(0, 8, self.n))
+        self.score = np.where(self.over, 0, self.score) + reward
         self.over = terminated | truncated
+        self.scores += self.score[self.over].tolist()
         return self.observe(), reward, terminated, truncated, {"lives": self.lives.copy()}
 
 
@@ -209,6 +211,74 @@ def test_fire_starts_each_life():
         torch.nn.init.zeros_(agent.q_network.head.weight)
         agent.q_network.head.bias.data = torch.tensor([0.0, 0, 0, 1])
         assert agent.act(state, epsilon=0.0).tolist() == [1 if fire else 3, 3, 3]
+    many = agent.act(
+        np.ones((400, 4, 84, 84), np.uint8), epsilon=0.5
+    )  # each game by its own chance
+    assert 90 < (many != 3).sum() < 210 and set(many) == {0, 1, 2, 3}
+
+
+def test_the_games_are_prepared_as_for_a2c(monkeypatch):
+    """All but the stacks, which the memory makes. (What A2C's are is tested beside the emulator.)"""
+    monkeypatch.setattr(per.ale_py.vector_env, "AtariVectorEnv", lambda *a, **k: (a, k))
+    for colour in (False, True):
+        ours, theirs = (module.make_env(3, 777, colour) for module in (per, a2c_breakout))
+        assert ours[1].pop("stack_num") == 1 and theirs[1].pop("stack_num") == (1 if colour else 4)
+        assert ours == theirs
+
+
+def test_points_of_games_and_lives_by_hand(monkeypatch):
+    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, np.random.default_rng(0)))
+    games = per.Games(5, 0, 0)
+    score, life, best, lives, over = np.zeros(5), np.zeros(5), np.zeros(5), np.full(5, 5), [0] * 5
+    for _ in range(200):
+        reward, *_ = games.step(None)
+        now, again = games.env.lives, games.env.over
+        for i in range(5):
+            if over[i]:
+                score[i] = life[i] = best[i] = 0
+            score[i], life[i] = score[i] + reward[i], life[i] + reward[i]
+            best[i] = max(best[i], life[i])
+            if now[i] != lives[i]:
+                life[i] = 0
+        lives, over = now, again
+        assert np.array_equal(games.points, [score, life, best])
+
+
+def test_beta_rises_over_the_training_and_0_stays():
+    class Asked(Exception):
+        pass
+
+    def sample(batch_size, beta):
+        raise Asked(beta)
+
+    for beta, wanted in (0.4, [0.4, 0.7, 1, 1]), (0.0, [0, 0, 0, 0]):
+        agent = Agent(Config(steps=1000, beta=beta))
+        agent.memory = SimpleNamespace(sample=sample)
+        for env_steps, value in zip((0, 500, 1000, 1200), wanted, strict=True):
+            agent.env_steps = env_steps
+            with pytest.raises(Asked) as asked:
+                agent.learn()
+            assert asked.value.args[0] == pytest.approx(value)
+
+
+def test_a_sample_has_one_of_each_part_with_weights_of_its_beta(monkeypatch):
+    """And a transition that is new is as likely as the one that surprised most."""
+    config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=1, alpha=0.5)
+    memory, _ = play(monkeypatch, config, 30)
+    memory.update(np.arange(20, 60), np.linspace(0, 9, 40))
+    memory.update(np.arange(20, 30), np.zeros(10))
+    ready = (memory.pushed - 1) * 5 + np.arange(5)  # their next state is the one pushed now
+    no = np.zeros(5, bool)
+    memory.push(np.zeros((5, 84, 84), np.uint8), np.zeros(5, int), np.zeros(5), no, no, ~no)
+    assert memory.max_priority == pytest.approx(9.01**0.5)
+    assert set(memory.tree[ready]) <= {0.0, memory.max_priority} and memory.tree[ready].any()
+    leaves = memory.tree[np.arange(200)]
+    parts, above = np.arange(17) * leaves.sum() / 16, np.cumsum(leaves)
+    for _ in range(50):
+        batch = memory.sample(16, 0.7)
+        assert (above[batch.index] > parts[:-1] - 1e-9).all()
+        assert (above[batch.index] - leaves[batch.index] < parts[1:] + 1e-9).all()
+        np.testing.assert_allclose(batch.weight, memory.weights(batch.index, 0.7), 1e-6)
 
 
 def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
@@ -221,6 +291,7 @@ def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
         target_every=2,
         bfloat16=0,
         alpha=0.7,
+        max_grad_norm=1e-4,
     )
     agent = Agent(config)
     agent.memory, _ = play(monkeypatch, config, 30)
@@ -229,21 +300,28 @@ def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
     agent.memory.sample = lambda *a: batches.append(sample(*a)) or batches[-1]
     q0 = copy.deepcopy(agent.q_network)
     agent.memory.tree[np.arange(60)] *= 5
+    for p in agent.q_network.parameters():
+        p.grad = torch.ones_like(p)  # of the update before: counts no more
     loss = agent.learn()
     batch = batches[0]
     delta = (
         batch.reward
-        + batch.discount * q0(batch.next_state).amax(1)
+        + batch.discount * q0(batch.next_state).amax(1).detach()
         - q0(batch.state).gather(1, batch.action).squeeze(1)
     )
     huber = torch.where(delta.abs() < 1, delta**2 / 2, delta.abs() - 0.5)
-    assert loss == pytest.approx((batch.weight * huber).mean().item(), rel=1e-4)
+    by_hand = (batch.weight * huber).mean()
+    assert loss == pytest.approx(by_hand.item(), rel=1e-4)
     assert batch.weight.max() == 1 and batch.weight.min() < 1
     wanted = (delta.abs().detach().numpy() + 0.01) ** 0.7
     last = {int(i): p for i, p in zip(batch.index, wanted, strict=True)}  # drawn twice: the last
     np.testing.assert_allclose(agent.memory.tree[np.array(list(last))], list(last.values()), 1e-3)
     same = [torch.equal(a, b) for a, b in zip(q0.parameters(), agent.target_network.parameters())]
     assert all(same)
+    gradient = [g.flatten() for g in torch.autograd.grad(by_hand, q0.parameters())]
+    wanted = torch.nn.functional.normalize(torch.cat(gradient), dim=0) * 1e-4  # clipped
+    means = [state["exp_avg"].flatten() for state in agent.optimizer.state.values()]
+    torch.testing.assert_close(torch.cat(means) / 0.1, wanted, rtol=1e-2, atol=1e-8)
     agent.learn()
     pairs = zip(agent.q_network.parameters(), agent.target_network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -311,7 +389,59 @@ def test_kill_9_and_resume(start, run, tmp_path, with_memory):
     assert status == 0 and ("memory starts empty" in out) == (not with_memory)
 
 
-def test_the_seed_decides_everything_and_a_resumed_agent_is_the_same():
+def test_a_training_explores_clips_and_counts_as_its_settings_say(monkeypatch):
+    """Epsilon falls by the steps; a brick pays 1; resets are no steps; new games when it goes on."""
+    real, seeds, envs, epsilons = per.Games, [], [], []
+
+    def make_env(num_envs, max_frames):
+        envs.append(Scripted(num_envs, np.random.default_rng(0)))
+        return envs[-1]
+
+    monkeypatch.setattr(per, "make_env", make_env)
+    monkeypatch.setattr(per, "Games", lambda n, seed, _: seeds.append(seed) or real(n, 0, 0))
+    for clip in (1, 0):
+        config = Config(seed=3, steps=600, num_envs=5, memory_size=1000, learn_start=900)
+        config.clip_rewards, config.epsilon_steps, config.epsilon = clip, 400, 0.2
+        agent = Agent(config)
+
+        def noted(state, epsilon, agent=agent):
+            epsilons.append((agent.env_steps, epsilon))
+            return np.zeros(len(state), int)
+
+        agent.act = noted
+        per.train(config, agent)
+        reward, valid = agent.memory.reward, agent.memory.valid
+        assert 600 <= agent.env_steps == valid.sum() < 605
+        assert agent.scores == envs[-1].scores and len(agent.scores) > 10
+        assert set(np.unique(reward)) == ({0, 1} if clip else set(range(8)))
+        config.steps = 620
+        per.train(config, agent)
+    assert all(e == pytest.approx(max(0.2, 1 - n / 400)) for n, e in epsilons)
+    assert seeds[0] == [3, 0] and seeds[1][0] == 3 and seeds[1][1] >= 600
+
+
+def test_what_a_checkpoint_brings_back(monkeypatch, tmp_path):
+    """Both networks, the optimizer, the counts and both random streams."""
+    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, np.random.default_rng(0)))
+    config = Config(num_envs=5, steps=300, memory_size=200, learn_start=100, batch_size=8)
+    config.target_every = 7
+    agent, _ = per.train(config)
+    per.save(tmp_path / "checkpoint.pth", lambda path: torch.save(agent.checkpoint(), path))
+    state = np.ones((50, 4, 84, 84), np.uint8)
+    action, random = agent.act(state, 0.9), torch.rand(3)
+    again = Agent(config)
+    per.load(tmp_path / "checkpoint.pth", again.restore)
+    assert np.array_equal(again.act(state, 0.9), action) and torch.equal(torch.rand(3), random)
+    for name in ("q_network", "target_network", "optimizer"):
+        a, b = (getattr(x, name).state_dict() for x in (agent, again))
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    pair = agent.q_network.head.weight, agent.target_network.head.weight
+    assert not torch.equal(*pair) and agent.optimizer.state
+    for name in ("env_steps", "updates", "seconds", "scores", "history"):
+        assert repr(getattr(agent, name)) == repr(getattr(again, name))
+
+
+def test_the_seed_decides_everything():
     flags = dict(zip([f[2:].replace("-", "_") for f in SHORT[::2]], SHORT[1::2], strict=True))
     a, b, c = (per.train(Config(**flags | {"seed": s, "steps": 700}))[0] for s in (1, 1, 2))
     weights = [torch.cat([p.flatten() for p in x.q_network.parameters()]) for x in (a, b, c)]
