@@ -303,10 +303,10 @@ def train(config, agent=None, path=None):
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     agent = agent or Agent(config)
-    if rank:
-        torch.manual_seed(config.seed + 2**32 * rank)  # other actions than those of rank 0
     start, written = time.perf_counter() - agent.seconds, agent.env_steps
     games = Games(config.num_envs, [config.seed, written, rank], config.max_frames, config.fire)
+    if rank:
+        torch.manual_seed(int(games.seeds[0]))  # other actions than those of the other ranks
     storage, losses = RolloutStorage(), []
     hidden = rank or not sys.stderr  # delay: the bar is first written where a closed pipe may be
     bar = tqdm(total=config.steps, initial=written, unit=" steps", delay=0.1, disable=hidden)

@@ -185,11 +185,14 @@ class ReplayMemory:
         self.pushed += 1
 
     def restore(self, pushed, max_priority, *arrays):
-        """Go back to what was saved; new games follow, so that the last step leads nowhere."""
+        """Go back to what was saved."""
         self.pushed, self.max_priority = pushed, max_priority
         for column, array in zip((*self.columns, self.tree.nodes), arrays, strict=True):
             column[:] = array.numpy()
-        last = (pushed - 1) % len(self.valid)
+
+    def end_games(self):
+        """New games follow, so that the last step leads nowhere."""
+        last = (self.pushed - 1) % len(self.valid)
         self.valid[last], self.truncated[last - 1] = False, True
 
     def stack(self, row, game):
@@ -409,6 +412,7 @@ def train(config, agent=None, path=None):
     agent = agent or Agent(config)
     if agent.memory is None:
         agent.memory = ReplayMemory(config)
+    agent.memory.end_games()
     games = Games(config.num_envs, [config.seed, agent.env_steps], config.max_frames)
     losses, start, written = [], time.perf_counter() - agent.seconds, agent.env_steps
     hidden = not sys.stderr  # delay: the bar is first written where a closed pipe may be

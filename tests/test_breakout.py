@@ -442,8 +442,8 @@ breakout.save(pathlib.Path(sys.argv[1]), die)
 
 def test_two_runs_share_a_folder(start, tmp_path):
     runs = [
-        start("a2c_breakout", *SHORT, "--no-media", "--checkpoint-every", 20, "--seed", i)
-        for i in range(2)
+        start("a2c_breakout", *SHORT, "--steps", 1000, "--no-media", "--seed", i)
+        for i in range(2)  # the later one would be refused if the first had a checkpoint by then
     ]
     assert [(run.communicate(timeout=60)[1].count("can't"), run.returncode) for run in runs] == [
         (0, 0)
@@ -596,6 +596,25 @@ def test_two_processes_share_weights_and_count_all_games(tmp_path):
     assert len({*a[3][2], *b[3][2]}) == 8  # different games
     assert a[2] == b[2] and sorted(a[2]) == sorted(a[3][1] + b[3][1]) and len(a[2]) > 2
     assert read(tmp_path / "out" / "checkpoint.pth")["progress"][::2] == [a[1], a[2]]
+
+
+def test_no_two_processes_act_alike(monkeypatch, tmp_path):
+    """Each draws its actions from a random stream of its own, and from another when it goes on."""
+    drawn = []
+
+    def sample(agent, state):
+        drawn.append(tuple(torch.rand(3).tolist()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Agent, "sample", sample)
+    agent = Agent(Config(num_envs=1))
+    monkeypatch.setattr(breakout.dist, "is_initialized", lambda: True)
+    for agent.env_steps in (0, 500):
+        for rank in range(4):
+            torch.manual_seed(agent.env_steps)
+            monkeypatch.setattr(breakout.dist, "get_rank", lambda rank=rank: rank)
+            breakout.train(agent.config, agent)
+    assert len(set(drawn)) == len(drawn) == 8
 
 
 def test_the_averaged_gradient_is_one_processs_over_both_halves(tmp_path):

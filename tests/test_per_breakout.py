@@ -132,6 +132,7 @@ def test_a_memory_saved_and_filled_further_joins_no_games(monkeypatch):
     other = ReplayMemory(config)
     arrays = [torch.from_numpy(a.copy()) for a in (*memory.columns, memory.tree.nodes)]
     other.restore(memory.pushed, memory.max_priority, *arrays)
+    other.end_games()
     frame, no = np.full((5, 84, 84), 9, np.uint8), np.zeros(5, bool)
     for _ in range(6):
         other.push(frame, np.zeros(5, int), np.ones(5), no, no, ~no)
@@ -299,7 +300,7 @@ def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
     batches, sample = [], agent.memory.sample
     agent.memory.sample = lambda *a: batches.append(sample(*a)) or batches[-1]
     q0 = copy.deepcopy(agent.q_network)
-    agent.memory.tree[np.arange(60)] *= 5
+    agent.memory.tree[np.arange(200)] *= np.linspace(1, 9, 200)
     for p in agent.q_network.parameters():
         p.grad = torch.ones_like(p)  # of the update before: counts no more
     loss = agent.learn()
@@ -378,12 +379,8 @@ def test_kill_9_and_resume(start, run, tmp_path, with_memory):
     assert agent.updates == saved["progress"][1]
     assert (agent.memory is not None) == with_memory == ("memory" in saved)
     if with_memory:
-        assert (
-            len(agent.memory)
-            == saved["progress"][0]
-            + (~agent.memory.valid).sum()
-            - (agent.memory.valid.size - len(agent.memory))
-            - 8
+        assert len(agent.memory) == saved["progress"][0] + (~agent.memory.valid).sum() - (
+            agent.memory.valid.size - len(agent.memory)
         )
     status, out, _ = run("extras/per_breakout", "--resume", "--no-media")
     assert status == 0 and ("memory starts empty" in out) == (not with_memory)
@@ -414,8 +411,10 @@ def test_a_training_explores_clips_and_counts_as_its_settings_say(monkeypatch):
         assert 600 <= agent.env_steps == valid.sum() < 605
         assert agent.scores == envs[-1].scores and len(agent.scores) > 10
         assert set(np.unique(reward)) == ({0, 1} if clip else set(range(8)))
-        config.steps = 620
+        config.steps, rows = 620, agent.memory.pushed
         per.train(config, agent)
+        assert agent.memory.pushed > rows and not agent.memory.valid[rows - 1].any()
+        assert agent.memory.truncated[rows - 2].all()  # no state joins old games and new ones
     assert all(e == pytest.approx(max(0.2, 1 - n / 400)) for n, e in epsilons)
     assert seeds[0] == [3, 0] and seeds[1][0] == 3 and seeds[1][1] >= 600
 
