@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one test a core, as two run at a time
@@ -18,6 +19,30 @@ Q_NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]
 A2C_NAMES = ["a2c_cartpole", "a2c_breakout"]
 CARTPOLE_NAMES = [*Q_NAMES, "a2c_cartpole"]
 ALL_NAMES = [*CARTPOLE_NAMES, "a2c_breakout"]
+
+
+class Scripted:
+    """Stands for AtariVectorEnv: lives and games end where a list of random numbers says so."""
+
+    def __init__(self, num_envs, rng):
+        self.n, self.rng, self.scores = num_envs, rng, []
+
+    def observe(self):
+        return self.rng.integers(1, 256, (self.n, 1, 84, 84), dtype=np.uint8)
+
+    def reset(self, seed):
+        self.lives, self.over, self.score = np.full(self.n, 5), np.zeros(self.n, bool), 0
+        return self.observe(), {"lives": self.lives.copy()}
+
+    def step(self, action):
+        lost, cut = self.rng.random((2, self.n)) < [[0.3], [0.1]]
+        self.lives = np.where(self.over, 5, self.lives - lost)
+        terminated, truncated = (self.lives == 0) & ~self.over, cut & ~self.over
+        reward = np.where(self.over, 0, self.rng.integers(0, 8, self.n))
+        self.score = np.where(self.over, 0, self.score) + reward
+        self.over = terminated | truncated
+        self.scores += self.score[self.over].tolist()
+        return self.observe(), reward, terminated, truncated, {"lives": self.lives.copy()}
 
 
 def pytest_generate_tests(metafunc):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, Scripted
 from test_breakout import TRAINED, wait_for_steps
 
 import a2c_breakout
@@ -21,30 +21,6 @@ import per_cartpole
 sys.path.insert(0, str(ROOT / "extras"))
 import per_breakout as per
 from per_breakout import Agent, Config, ReplayMemory
-
-
-class Scripted:
-    """Stands for AtariVectorEnv: lives and games end where a list of random numbers says so."""
-
-    def __init__(self, num_envs, rng):
-        self.n, self.rng, self.scores = num_envs, rng, []
-
-    def observe(self):
-        return self.rng.integers(1, 256, (self.n, 1, 84, 84), dtype=np.uint8)
-
-    def reset(self, seed):
-        self.lives, self.over, self.score = np.full(self.n, 5), np.zeros(self.n, bool), 0
-        return self.observe(), {"lives": self.lives.copy()}
-
-    def step(self, action):
-        lost, cut = self.rng.random((2, self.n)) < [[0.3], [0.1]]
-        self.lives = np.where(self.over, 5, self.lives - lost)
-        terminated, truncated = (self.lives == 0) & ~self.over, cut & ~self.over
-        reward = np.where(self.over, 0, self.rng.integers(0, 8, self.n))
-        self.score = np.where(self.over, 0, self.score) + reward
-        self.over = terminated | truncated
-        self.scores += self.score[self.over].tolist()
-        return self.observe(), reward, terminated, truncated, {"lives": self.lives.copy()}
 
 
 def play(monkeypatch, config, steps, seed=0):
@@ -227,9 +203,10 @@ def test_the_games_are_prepared_as_for_a2c(monkeypatch):
         assert ours == theirs
 
 
-def test_points_of_games_and_lives_by_hand(monkeypatch):
-    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, np.random.default_rng(0)))
-    games = per.Games(5, 0, 0)
+@pytest.mark.parametrize("module", [per, a2c_breakout])
+def test_points_of_games_and_lives_by_hand(monkeypatch, module):
+    monkeypatch.setattr(module, "make_env", lambda n, _: Scripted(n, np.random.default_rng(0)))
+    games = module.Games(5, 0, 0)
     score, life, best, lives, over = np.zeros(5), np.zeros(5), np.zeros(5), np.full(5, 5), [0] * 5
     for _ in range(200):
         reward, *_ = games.step(None)
@@ -243,6 +220,55 @@ def test_points_of_games_and_lives_by_hand(monkeypatch):
                 life[i] = 0
         lives, over = now, again
         assert np.array_equal(games.points, [score, life, best])
+
+
+@pytest.mark.parametrize("module", [per, a2c_breakout])
+def test_play_tells_of_first_games_and_shows_the_first(monkeypatch, capsys, tmp_path, module):
+    """Score and best life of each by hand; the pictures are of what was done in game 1."""
+    real, made, shown, done = module.Games, [], [], []
+
+    def make_env(num_envs, max_frames, colour=False):
+        assert max_frames == 777 and num_envs == (1 if colour else 6)
+        made.append(Scripted(num_envs, np.random.default_rng(0)))
+        if not colour:
+            return made[-1]
+        picture = np.zeros((1, 1, 210, 160, 3), np.uint8)
+        step = lambda action: shown.append(action.tolist()) or [picture]  # noqa: E731
+        return SimpleNamespace(reset=lambda seed: shown.append(seed.tolist()), step=step)
+
+    class Noted(real):
+        def step(self, action):
+            lives = made[0].lives
+            reward, *ends = super().step(action)
+            acted = getattr(self, "action", action)  # with FIRE, where A2C's games press it
+            done.append((acted, reward.astype(int), made[0].lives != lives, made[0].over))
+            return reward, *ends
+
+    monkeypatch.setattr(module, "make_env", make_env)
+    monkeypatch.setattr(module, "Games", Noted)
+    config, rng = module.Config(games=6, max_frames=777, seed=4), np.random.default_rng(1)
+    config.mode = "play"
+    agent = SimpleNamespace(act=lambda state: rng.integers(4, size=len(state)))
+    test, table, _ = module.play(agent, config)
+    expected, lengths = [], []
+    for game in range(6):
+        total = life = best = 0
+        lengths.append(next(t for t, (*_, over) in enumerate(done, 1) if over[game]))
+        for _, reward, lost, _ in done[: lengths[-1]]:
+            total, life = total + reward[game], life + reward[game]
+            best, life = max(best, life), 0 if lost[game] else life
+        expected.append([game + 1, total, best])
+    table(tmp_path / "scores.csv")
+    rows = np.loadtxt(tmp_path / "scores.csv", delimiter=",", skiprows=1, dtype=int).tolist()
+    assert rows == expected and len(set(lengths)) > 2 and len(done) == max(lengths)
+    assert any(best < total for _, total, best in rows)
+    scores = np.array(expected)[:, 1]
+    assert (test["mean"], test["std"]) == (scores.mean(), scores.std())
+    assert (test["min"], test["max"], test["episodes"]) == (scores.min(), scores.max(), 6)
+    assert test["best_life"] == max(best for *_, best in expected)
+    assert f"{scores.mean():.1f}" in capsys.readouterr().out
+    first = [[action[0]] for action, *_ in done[: lengths[0]]]
+    assert shown == [real(6, 4, 777).seeds[:1].tolist(), *first]
 
 
 def test_beta_rises_over_the_training_and_0_stays():
