@@ -155,6 +155,15 @@ def test_a_reset_step_teaches_nothing(script):
     assert masked.sum() > 2 and all(map(torch.equal, *results))
 
 
+def test_a_rollout_of_resets_is_no_nan(script):
+    agent, no = small_agent(script), torch.zeros(1, 3, dtype=torch.bool)
+    _, *outputs = agent.sample(np.ones((3, 3), np.float32))
+    before = copy.deepcopy(agent.network.state_dict())
+    rollout = script.Rollout(*(x[None] for x in outputs), torch.ones(1, 3), no, no, no)
+    assert agent.learn(rollout, np.ones((3, 3), np.float32)) == 0
+    torch.testing.assert_close(agent.network.state_dict(), before, rtol=0, atol=0)
+
+
 def test_sample_draws_from_the_policy(script):
     agent = small_agent(script)
     states = np.random.default_rng(0).normal(size=(1, 3)).astype(np.float32).repeat(20_000, 0)
