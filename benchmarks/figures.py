@@ -126,16 +126,28 @@ def a2c_games(games):
     return axes.figure
 
 
-def breakout(history, name="a2c_breakout"):
-    """A shipped agent's learning curve, as its script draws it."""
-    import a2c_breakout
-
-    columns = history[list(a2c_breakout.Update._fields)]
-    figure = a2c_breakout.learning_curve(list(columns.itertuples(index=False, name=None)))
-    figure.axes[0].set_title(name)
-    return figure
+def a2c_breakout(history):
+    """A2C's trainings on Breakout with the defaults: a thin line for each seed, and their mean."""
+    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
+    history = history[history.run.str.startswith("seed")]
+    grid, lines = np.linspace(0, history.env_steps.max(), 600), []
+    for run, rows in history.groupby("run", sort=False):
+        axes.plot(rows.env_steps, rows["mean"], linewidth=1, label=run.replace("_", " "))
+        lines.append(np.interp(grid, rows.env_steps, rows["mean"]))
+    axes.plot(grid, np.mean(lines, 0), color="black", linewidth=2, label="their mean")
+    axes.axhline(432, color="0.3", linestyle="--", linewidth=1)
+    axes.text(0, 436, "the wall")
+    axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
+    axes.set_title("a2c_breakout")
+    axes.legend(loc="lower right")
+    return axes.figure
 
 
 def per_breakout(history):
-    """The same, of prioritized replay."""
-    return breakout(history, "extras/per_breakout")
+    """A shipped agent's learning curve, as its script draws it."""
+    from a2c_breakout import Update, learning_curve
+
+    columns = history[list(Update._fields)]
+    figure = learning_curve(list(columns.itertuples(index=False, name=None)))
+    figure.axes[0].set_title("extras/per_breakout")
+    return figure

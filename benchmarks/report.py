@@ -31,7 +31,7 @@ PICTURES = {  # each with the results it is drawn from, and by what
     "per_ablation": (("ablation",), figures.ablation),
     "parts": (("parts",), figures.parts),
     "per_breakout": (("arms",), figures.arms),
-    "a2c_breakout": (("breakout_history",), figures.breakout),
+    "a2c_breakout": (("breakout_seeds",), figures.a2c_breakout),
     "per_breakout_agent": (Q_AGENT[:1], figures.per_breakout),
     "a2c_seeds": (("breakout_seeds",), figures.a2c_seeds),
     "a2c_games": (("breakout_games",), figures.a2c_games),
