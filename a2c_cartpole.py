@@ -155,7 +155,7 @@ class Agent:
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
-        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # 1: all are resets
+        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # all may be resets
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
