@@ -110,10 +110,6 @@ class Config:
             raise ValueError(f"memory_size {self.memory_size} is too small for so many games")
         if not least <= self.learn_start <= most:  # else it learns from nothing, or never
             raise ValueError(f"learn_start {self.learn_start} is not from {least} to {most}")
-        if hasattr(os, "sysconf"):  # not on Windows
-            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-            if (need := self.memory_size * 84 * 84 / 2**30) > there:
-                raise ValueError(f"memory_size needs {need:.1f} GiB, {there:.1f} are there")
 
 
 # %% Memory
@@ -159,9 +155,14 @@ class ReplayMemory:
     """The last `memory_size` transitions, sampled by priority (Schaul et al. 2016).
 
     A row is one step of all games, with one picture of each: stacks would hold each four times.
+    ValueError if the machine has too little memory.
     """
 
     def __init__(self, config):
+        if hasattr(os, "sysconf"):  # not on Windows
+            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+            if (need := config.memory_size * 84 * 84 / 2**30) > there:
+                raise ValueError(f"memory_size needs {need:.1f} GiB, {there:.1f} are there")
         self.config, self.pushed, self.max_priority = config, 0, 1.0  # pushed: rows, ever
         shape = config.memory_size // config.num_envs, config.num_envs
         self.frames = np.zeros((*shape, 84, 84), np.uint8)
@@ -571,6 +572,8 @@ def prepare(config):
         config.epsilon = 1.0
     elif checkpoint.exists():
         raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
+    if config.mode == "train" and agent.memory is None:
+        agent.memory = ReplayMemory(config)
     if not all(p.isfinite().all() for p in agent.q_network.parameters()):
         raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
     return agent
@@ -581,7 +584,7 @@ def main(arguments=()):
     config, agent = parse(arguments)
     files, shown, test, games, env_steps, seconds = {}, {}, None, 0, 0, 0.0
     if config.mode == "train":
-        if config.resume and agent.memory is None:
+        if config.resume and not agent.memory.pushed:
             say(f"The replay memory starts empty: it learns again from {config.learn_start:,} on.")
         agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
         games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds

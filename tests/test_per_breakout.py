@@ -523,6 +523,17 @@ def test_bad_input_is_one_line(arguments, named, monkeypatch, capsys, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_small_machine_plays_and_trains_with_a_small_memory(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(per.os, "sysconf", {"SC_PHYS_PAGES": 2**17, "SC_PAGE_SIZE": 2**12}.get)
+    with pytest.raises(SystemExit):
+        per.parse(())
+    assert "memory_size needs 1.3 GiB, 0.5 are there" in capsys.readouterr().err
+    config, agent = per.parse(("--memory-size", "50000"))
+    assert (config.memory_size, agent.memory.pushed) == (50_000, 0)
+    per.parse(("play",))
+
+
 class Signal:
     """Stands for AtariVectorEnv: the bright half of the picture says which of two actions pays."""
 
