@@ -14,7 +14,7 @@ Each round measures, one after the other, with nothing else running, in processe
   is 1 / (1 / environment + 1 / network)
 - memory: peak resident memory of our training, in GiB
 
-With --dqn each learns four samples for each step of a game, from 16 games; the limit is that of turns between
+With --dqn each learns four samples for each step of a game, from 8 games; the limit is that of turns between
 the environment and the network, which acts and learns from the same batch again and again.
 """
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "extras")]
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2000
-SAME = {"num_envs": 16, "batch_size": 64}  # for stable-baselines3's DQN too
+GAMES, BATCH = 8, 32  # of per_breakout.py, and so for stable-baselines3's DQN too
 SPIN = {"GOMP_SPINCOUNT": "1000"}  # what the script tells OpenMP when it is run
 
 
@@ -78,36 +78,38 @@ def per(bfloat16, alpha, steps):
         return learn(self)
 
     script.Agent.learn = timed
-    settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha, **SAME}
+    settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha}
+    settings |= {"num_envs": GAMES, "batch_size": BATCH}
     script.train(script.Config(steps=2 * WARM_UP + steps, **settings))
     (first, start), (last, end) = next(m for m in marks if m[0] >= 2 * WARM_UP), marks[-1]
     return {"speed": (last - first) / (end - start), "memory": peak()}
 
 
 def dqn_network(bfloat16, steps):
-    """Acts in 16 games and learns from 64 transitions, the same ones each time."""
+    """Acts in the games and learns from a batch, the same one each time."""
     import numpy as np
     import per_breakout as script
     import torch
 
-    config = script.Config(bfloat16=bfloat16, **SAME)
+    config = script.Config(bfloat16=bfloat16, num_envs=GAMES, batch_size=BATCH)
     agent, rng = script.Agent(config), np.random.default_rng(0)
     state, next_state = (
-        torch.from_numpy(rng.integers(256, size=(64, 4, 84, 84), dtype=np.uint8)) for _ in range(2)
+        torch.from_numpy(rng.integers(256, size=(BATCH, 4, 84, 84), dtype=np.uint8))
+        for _ in range(2)
     )
-    one = torch.ones(64)
+    one = torch.ones(BATCH)
     batch = script.Batch(state, one.long()[:, None], one, next_state, one, one, None)
     agent.memory = SimpleNamespace(sample=lambda *_: batch, update=lambda *_: None)
 
     def rounds(n):
         for _ in range(n):
-            agent.act(state[:16].numpy(), 0.01)
+            agent.act(state[:GAMES].numpy(), 0.01)
             agent.learn()
 
-    rounds(WARM_UP // 160)
-    start, n = time.perf_counter(), steps // 16
+    rounds(WARM_UP // 10 // GAMES)
+    start, n = time.perf_counter(), steps // GAMES
     rounds(n)
-    return {"speed": 16 * n / (time.perf_counter() - start)}
+    return {"speed": GAMES * n / (time.perf_counter() - start)}
 
 
 def environment(num_envs, steps):
@@ -165,7 +167,7 @@ def atari_game(**settings):
 
 
 def sb3(kind, dqn, steps):
-    """Trains stable-baselines3's A2C or DQN, with defaults for Atari, on 16 games of four stacked pictures."""
+    """Trains stable-baselines3's A2C or DQN, with defaults for Atari, on four stacked pictures."""
     from stable_baselines3 import A2C, DQN
     from stable_baselines3.common import vec_env
     from stable_baselines3.common.callbacks import BaseCallback
@@ -178,12 +180,14 @@ def sb3(kind, dqn, steps):
             marks.append((self.num_timesteps, time.perf_counter()))
             return True
 
-    env = make_atari_env(atari_game, 16, seed=0, vec_env_cls=getattr(vec_env, kind))
+    env = make_atari_env(
+        atari_game, GAMES if dqn else 16, seed=0, vec_env_cls=getattr(vec_env, kind)
+    )
     env, warm_up = vec_env.VecFrameStack(env, 4), WARM_UP
     if dqn:
         warm_up *= 2
         settings = {"buffer_size": 200_000, "learning_starts": WARM_UP, "train_freq": 1}
-        settings |= {"batch_size": 64, "gradient_steps": 1, "optimize_memory_usage": True}
+        settings |= {"batch_size": BATCH, "gradient_steps": 1, "optimize_memory_usage": True}
         settings |= {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
         model = DQN("CnnPolicy", env, seed=0, **settings)
     else:
@@ -207,7 +211,7 @@ def measures(dqn):
                 kind = ("uniform", "prioritized")[alpha]
                 calls[f"ours, {kind}, {precision}"] = ("per", bfloat16, alpha)
             calls[f"network, {precision}"] = ("dqn_network", bfloat16)
-        calls["environment"] = ("environment", 16)
+        calls["environment"] = ("environment", GAMES)
         return calls | {f"sb3, {k}": ("sb3", k, 1) for k in ("DummyVecEnv", "SubprocVecEnv")}
     for bfloat16 in precisions:
         precision = ("float32", "bfloat16")[bfloat16]

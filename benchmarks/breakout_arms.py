@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "extras"))
 import per_breakout as script  # noqa: E402
 
 RATE = 0.00025 / 4  # of the article's RMSProp
+THEN = {"num_envs": 32, "batch_size": 128, "learning_rate": 2e-4, "target_every": 125}  # defaults
 ARMS = {
     "double": {"alpha": 0},
     "dueling": {"alpha": 0, "dueling": 1},
@@ -49,7 +50,7 @@ def train(arm, seed, steps, folder):
     if place in ("none", "outside", "inside"):
         rate = RATE if optimizer == "rmsprop" else None
         memory, agent_class = variant(script, place, rate)
-    config = script.Config(seed=seed, steps=steps, **ARMS[arm])
+    config = script.Config(seed=seed, steps=steps, **THEN, **ARMS[arm])
     with patch.object(script, "ReplayMemory", memory):
         agent, history = script.train(config, agent_class(config), folder / "checkpoint.pth")
     if agent.env_steps < steps:

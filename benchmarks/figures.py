@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from seeds import SCRIPTS
-from tables import ARMS, places, programs
+from tables import SWITCHES, WEIGHTED, places, programs
 
 
 def learning_curves(seeds, curves):
@@ -73,20 +73,24 @@ def precision(float32, bfloat16):
     return axes.figure
 
 
-def arms(history):
-    """Breakout's switches: a thin line for each seed, and the mean of the seeds."""
+def arms(history, names=SWITCHES, title="Q-learning on Breakout: two seeds each, and their mean"):
+    """Arms {name: title} on Breakout: a thin line for each seed, and the mean of the seeds."""
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    for (arm, group), colour in zip(
-        history.groupby("arm", sort=False), plt.cm.tab10.colors, strict=False
-    ):
+    for (arm, label), colour in zip(names.items(), plt.cm.tab10.colors, strict=False):
+        group = history[history.arm == arm]
         for _, rows in group.groupby("seed"):
             axes.plot(rows.env_steps, rows["mean"], color=colour, alpha=0.35, linewidth=1)
         mean = group.groupby(group.groupby("seed").cumcount())[["env_steps", "mean"]].mean()
-        axes.plot(mean.env_steps, mean["mean"], color=colour, label=ARMS[arm])
+        axes.plot(mean.env_steps, mean["mean"], color=colour, label=label)
     axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
-    axes.set_title("Q-learning on Breakout: two seeds each, and their mean")
+    axes.set_title(title)
     axes.legend(loc="upper left")
     return axes.figure
+
+
+def weighted(history):
+    """Prioritized replay on Breakout by the place of the weights and the optimizer."""
+    return arms(history, WEIGHTED, "Prioritized replay on Breakout, by the place of the weights")
 
 
 def a2c_seeds(history):

@@ -31,6 +31,7 @@ PICTURES = {  # each with the results it is drawn from, and by what
     "per_ablation": (("ablation",), figures.ablation),
     "parts": (("parts",), figures.parts),
     "per_breakout": (("arms",), figures.arms),
+    "per_weighted": (("arms",), figures.weighted),
     "a2c_breakout": (("breakout_seeds",), figures.a2c_breakout),
     "per_breakout_agent": (Q_AGENT[:1], figures.per_breakout),
     "a2c_seeds": (("breakout_seeds",), figures.a2c_seeds),
@@ -91,6 +92,7 @@ def written():
     """Return what the pages and scripts should say, {path: text}, and the blocks not there."""
     costs, speed, dqn = (json.loads((FOLDER / f"{n}.json").read_text()) for n in COSTS)
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
+    arms = read("arms"), read("arms_scores")
     steps = "environment steps of training"
     agent, rule = tables.agent(history, games), tables.groups(read("rule"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
@@ -102,7 +104,7 @@ def written():
             "speed": (tables.speed(speed["medians"]), "what runs"),
             "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),
             "q_agent": (tables.agent(*map(read, Q_AGENT)), steps),
-            "arms": (tables.arms(read("arms"), read("arms_scores")), "arm"),
+            "arms": (tables.arms(tables.SWITCHES, *arms), "arm"),
             "exchanged": (exchanged, "program"),
             "rule": (tables.seeds(rule), "program"),
             "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),
@@ -114,6 +116,7 @@ def written():
         "docs/per_ablation.md": {
             "ablation": (tables.ablation(read("ablation")), "variant"),
             "inside": (tables.inside(read("inside")), "optimizer, rate, weights"),
+            "weighted": (tables.arms(tables.WEIGHTED, *arms), "optimizer, weights"),
         }
         | {name: (table, table.index.name) for name, table in weights.tables().items()},
         "docs/parts.md": {"parts": (tables.parts(read("parts")), "script: variant")},

@@ -110,28 +110,32 @@ ARTICLES = {  # page: episodes until solved, as the article tells
     "korean_per": "",
     "dezero": "",
 }
-ARMS = {
+SWITCHES = {  # arms of breakout_arms.py
     "double": "double DQN",
     "dueling": "dueling double DQN",
     "per": "prioritized double DQN",
     "per_dueling": "prioritized dueling",
-    "rmsprop_none": "the article's RMSProp, no weights",
-    "rmsprop_outside": "the article's RMSProp, weights outside",
-    "rmsprop_inside": "the article's RMSProp, weights inside",
+}
+WEIGHTED = {
+    "per": "Adam, weights outside",
     "adam_inside": "Adam, weights inside",
+    "rmsprop_none": "RMSProp, no weights",
+    "rmsprop_outside": "RMSProp, weights outside",
+    "rmsprop_inside": "RMSProp, weights inside",
 }
 WARM_UP = 100  # updates of breakout_steps.py that are left out: Adam begins anew
 
 
-def arms(history, scores):
-    """Breakout's switches: the mean score along the training, and in whole games after it."""
-    table = {}
-    for (arm, seed), rows in history.groupby(["arm", "seed"], sort=False):
+def arms(names, history, scores):
+    """Arms {name: title} on Breakout: the mean score along the training, and in games after it."""
+    table, groups = {}, dict(list(history.groupby(["arm", "seed"], sort=False)))
+    for arm, seed in (key for name in names for key in groups if key[0] == name):
+        rows = groups[arm, seed]
         steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in MARKS}
         games = scores[(scores.arm == arm) & (scores.seed == seed)].score
         row = {title: f"{mean:.1f}" for title, mean in steps.items()}
         row |= {f"{len(games)} games": f"{games.mean():.1f} ({games.min()} to {games.max()})"}
-        table[f"{ARMS[arm]}, seed {seed}"] = row
+        table[f"{names[arm]}, seed {seed}"] = row
     return pd.DataFrame(table).T
 
 
