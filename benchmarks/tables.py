@@ -131,12 +131,13 @@ def arms(names, history, scores):
     table, groups = {}, dict(list(history.groupby(["arm", "seed"], sort=False)))
     for arm, seed in (key for name in names for key in groups if key[0] == name):
         rows = groups[arm, seed]
-        steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in MARKS}
+        marks = [mark for mark in MARKS if mark <= rows.env_steps.iloc[-1]]
+        steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in marks}
         games = scores[(scores.arm == arm) & (scores.seed == seed)].score
         row = {title: f"{mean:.1f}" for title, mean in steps.items()}
         row |= {f"{len(games)} games": f"{games.mean():.1f} ({games.min()} to {games.max()})"}
         table[f"{names[arm]}, seed {seed}"] = row
-    return pd.DataFrame(table).T
+    return pd.DataFrame(table).T.fillna("")
 
 
 def articles(rows):
