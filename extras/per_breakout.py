@@ -335,7 +335,7 @@ class Agent:
             saved[name] = getattr(self, name).state_dict()
         if self.config.checkpoint_memory:
             arrays = map(torch.from_numpy, (*self.memory.columns, self.memory.tree.nodes))
-            saved["memory"] = [self.memory.pushed, self.memory.max_priority, *arrays]
+            saved["memory"] = [self.memory.pushed, float(self.memory.max_priority), *arrays]
         return saved
 
     def restore(self, saved):

@@ -464,6 +464,11 @@ def test_what_a_checkpoint_brings_back(monkeypatch, tmp_path):
     assert not torch.equal(*pair) and agent.optimizer.state
     for name in ("env_steps", "updates", "seconds", "scores", "history"):
         assert repr(getattr(agent, name)) == repr(getattr(again, name))
+    agent.config.checkpoint_memory = 1
+    agent.memory.update(np.arange(5), np.full(5, 4.0))  # an error above 1: the largest so far
+    per.save(tmp_path / "checkpoint.pth", lambda path: torch.save(agent.checkpoint(), path))
+    per.load(tmp_path / "checkpoint.pth", again.restore)
+    assert again.memory.max_priority == agent.memory.max_priority > 2
 
 
 def test_the_seed_decides_everything():
