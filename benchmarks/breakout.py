@@ -167,7 +167,7 @@ def atari_game(**settings):
 
 
 def sb3(kind, dqn, steps):
-    """Trains stable-baselines3's A2C or DQN, with defaults for Atari, on four stacked pictures."""
+    """Trains stable-baselines3's A2C or DQN, with defaults for Atari, on stacks of four pictures."""
     from stable_baselines3 import A2C, DQN
     from stable_baselines3.common import vec_env
     from stable_baselines3.common.callbacks import BaseCallback

@@ -6,7 +6,7 @@
 Arms: double, dueling (both replay uniformly), per, per_dueling; and per with the article's RMSProp and the weights of
 prioritized replay left out, outside the Huber loss and inside it: rmsprop_none, rmsprop_outside, rmsprop_inside; inside
 with Adam: adam_inside. An arm's folder, such as per_0, gets a checkpoint while it trains, its weights and its history at the
-end. A training that was stopped starts anew.
+end. A training that was stopped starts anew. The settings are the script's defaults of before: see THEN.
 
 `play` lets the weights of each folder play 100 whole games (epsilon 0.01) and puts their history, a line every 16,000 steps,
 into results/arms.csv, the score of each game into results/arms_scores.csv.
@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "extras"))
 import per_breakout as script  # noqa: E402
 
 RATE = 0.00025 / 4  # of the article's RMSProp
-THEN = {"num_envs": 32, "batch_size": 128, "learning_rate": 2e-4, "target_every": 125}  # defaults
+# The script's defaults when the first arms were trained; an arm today is comparable only with them
+THEN = {"num_envs": 32, "batch_size": 128, "learning_rate": 2e-4, "target_every": 125}
 ARMS = {
     "double": {"alpha": 0},
     "dueling": {"alpha": 0, "dueling": 1},

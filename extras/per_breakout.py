@@ -573,7 +573,7 @@ def prepare(config):
     elif checkpoint.exists():
         raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
     if config.mode == "train" and agent.memory is None:
-        agent.memory = ReplayMemory(config)
+        agent.memory = ReplayMemory(config)  # if it is too large, this fails before files are made
     if not all(p.isfinite().all() for p in agent.q_network.parameters()):
         raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
     return agent

@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import seeds
+import tables
 import torch
 
 import a2c_breakout
@@ -235,3 +236,12 @@ def test_one_thing_is_changed_in_an_update():
     adam = breakout_steps.WithAdam(agent.config)
     adam.restore(agent.checkpoint())
     assert isinstance(adam.optimizer, torch.optim.Adam)
+
+
+def test_an_arm_that_was_stopped_has_no_score_at_later_steps():
+    lines = [("a", 0, k * 16_000, k) for k in range(1, 64)] + [("b", 1, 250_001, 7.0)]
+    history = pandas.DataFrame(lines, columns=["arm", "seed", "env_steps", "mean"])
+    scores = pandas.DataFrame({"arm": [*"aabb"], "seed": [0, 0, 1, 1], "score": [3, 5, 1, 2]})
+    table = tables.arms({"a": "A", "b": "B"}, history, scores)
+    assert list(table.loc["A, seed 0"]) == ["15.0", "31.0", "46.0", "62.0", "4.0 (3 to 5)"]
+    assert list(table.loc["B, seed 1"]) == ["7.0", "", "", "", "1.5 (1 to 2)"]
