@@ -15,7 +15,8 @@ Each round measures, one after the other, with nothing else running, in processe
 - memory: peak resident memory of our training, in GiB
 
 With --dqn each learns four samples for each step of a game, from 8 games; the limit is that of turns between
-the environment and the network, which acts and learns from the same batch again and again.
+the environment and the network, which acts and learns from the same batch again and again. Replay memory: steps a second of
+what the memory does for a step, a push and the draw and update of a batch, in one that is full, and its peak memory.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,6 +112,24 @@ def dqn_network(bfloat16, steps):
     start, n = time.perf_counter(), steps // GAMES
     rounds(n)
     return {"speed": GAMES * n / (time.perf_counter() - start)}
+
+
+def replay(size, steps):
+    """Pushes, draws and updates, as in training, in a memory that is full."""
+    import numpy as np
+    import per_breakout as script
+
+    config, rng = script.Config(memory_size=size, learn_start=GAMES * 8), np.random.default_rng(0)
+    memory, no = script.ReplayMemory(config), np.zeros(GAMES, bool)
+    frame = rng.integers(256, size=(GAMES, 84, 84), dtype=np.uint8)
+    push = partial(memory.push, frame, np.zeros(GAMES, int), np.zeros(GAMES), no, no, ~no)
+    for i in range((size + steps) // GAMES):
+        if i == size // GAMES:
+            start = time.perf_counter()
+        push()
+        if i >= (size - WARM_UP) // GAMES:
+            memory.update(memory.sample(BATCH, 0.4).index, rng.random(BATCH))
+    return {"speed": steps / (time.perf_counter() - start), "memory": peak()}
 
 
 def environment(num_envs, steps):
@@ -211,6 +231,8 @@ def measures(dqn):
                 kind = ("uniform", "prioritized")[alpha]
                 calls[f"ours, {kind}, {precision}"] = ("per", bfloat16, alpha)
             calls[f"network, {precision}"] = ("dqn_network", bfloat16)
+        for size in 10_000, 200_000, 1_000_000:
+            calls[f"replay memory, {size:,} transitions"] = ("replay", size)
         calls["environment"] = ("environment", GAMES)
         return calls | {f"sb3, {k}": ("sb3", k, 1) for k in ("DummyVecEnv", "SubprocVecEnv")}
     for bfloat16 in precisions:
