@@ -16,7 +16,8 @@ Each round measures, one after the other, with nothing else running, in processe
 
 With --dqn each learns four samples for each step of a game, from 8 games; the limit is that of turns between
 the environment and the network, which acts and learns from the same batch again and again. Replay memory: steps a second of
-what the memory does for a step, a push and the draw and update of a batch, in one that is full, and its peak memory.
+what the memory does for a step, a push and the draw and update of a batch, in one that is full, and its peak memory. Memory
+given back: without the 32 MB that train() takes and frees at first, see there.
 """
 
 import argparse
@@ -69,11 +70,15 @@ def ours(num_envs, bfloat16, steps):
     return {"speed": (last - first) / (end - start), "memory": peak()}
 
 
-def per(bfloat16, alpha, steps):
-    """Trains extras/per_breakout.py; returns steps a second while it learns, and peak memory."""
-    import per_breakout as script
+def per(bfloat16, alpha, keep, steps):
+    """Trains extras/per_breakout.py; returns steps a second while it learns, and peak memory.
 
-    marks, learn = [], script.Agent.learn
+    Without keep its train() takes no 32 MB at first.
+    """
+    import per_breakout as script
+    import torch
+
+    marks, learn, empty = [], script.Agent.learn, torch.empty
 
     def timed(self):
         marks.append((self.env_steps, time.perf_counter()))
@@ -82,6 +87,8 @@ def per(bfloat16, alpha, steps):
     script.Agent.learn = timed
     settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha}
     settings |= {"num_envs": GAMES, "batch_size": BATCH}
+    if not keep:
+        torch.empty = lambda *a, **k: None if k.get("dtype") == torch.uint8 else empty(*a, **k)
     script.train(script.Config(steps=2 * WARM_UP + steps, **settings))
     (first, start), (last, end) = next(m for m in marks if m[0] >= 2 * WARM_UP), marks[-1]
     return {"speed": (last - first) / (end - start), "memory": peak()}
@@ -108,6 +115,7 @@ def dqn_network(bfloat16, steps):
             agent.act(state[:GAMES].numpy(), 0.01)
             agent.learn()
 
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)  # as train() does
     rounds(WARM_UP // 10 // GAMES)
     start, n = time.perf_counter(), steps // GAMES
     rounds(n)
@@ -229,7 +237,8 @@ def measures(dqn):
             precision = ("float32", "bfloat16")[bfloat16]
             for alpha in (0, 1):
                 kind = ("uniform", "prioritized")[alpha]
-                calls[f"ours, {kind}, {precision}"] = ("per", bfloat16, alpha)
+                calls[f"ours, {kind}, {precision}"] = ("per", bfloat16, alpha, 1)
+            calls[f"ours, {kind}, {precision}, memory given back"] = ("per", bfloat16, 1, 0)
             calls[f"network, {precision}"] = ("dqn_network", bfloat16)
         for size in 10_000, 200_000, 1_000_000:
             calls[f"replay memory, {size:,} transitions"] = ("replay", size)

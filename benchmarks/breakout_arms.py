@@ -6,7 +6,8 @@
 Arms: double, dueling (both replay uniformly), per, per_dueling; and per with the article's RMSProp and the weights of
 prioritized replay left out, outside the Huber loss and inside it: rmsprop_none, rmsprop_outside, rmsprop_inside; inside
 with Adam: adam_inside. An arm's folder, such as per_0, gets a checkpoint while it trains, its weights and its history at the
-end. A training that was stopped starts anew. The settings are the script's defaults of before: see THEN.
+end. A training that was stopped goes on from its checkpoint, with an empty replay memory. The settings are the script's
+defaults of before: see THEN.
 
 `play` lets the weights of each folder play 100 whole games (epsilon 0.01) and puts their history, a line every 16,000 steps,
 into results/arms.csv, the score of each game into results/arms_scores.csv.
@@ -52,8 +53,11 @@ def train(arm, seed, steps, folder):
         rate = RATE if optimizer == "rmsprop" else None
         memory, agent_class = variant(script, place, rate)
     config = script.Config(seed=seed, steps=steps, **THEN, **ARMS[arm])
+    agent, checkpoint = agent_class(config), folder / "checkpoint.pth"
+    if checkpoint.exists():
+        script.load(checkpoint, agent.restore)
     with patch.object(script, "ReplayMemory", memory):
-        agent, history = script.train(config, agent_class(config), folder / "checkpoint.pth")
+        agent, history = script.train(config, agent, checkpoint)
     if agent.env_steps < steps:
         sys.exit(130)  # interrupted
     half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}

@@ -92,7 +92,7 @@ def written():
     """Return what the pages and scripts should say, {path: text}, and the blocks not there."""
     costs, speed, dqn = (json.loads((FOLDER / f"{n}.json").read_text()) for n in COSTS)
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
-    arms = read("arms"), read("arms_scores")
+    arms, rates = ([read(name), read(f"{name}_scores")] for name in ("arms", "rates"))
     steps = "environment steps of training"
     agent, rule = tables.agent(history, games), tables.groups(read("rule"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
@@ -105,6 +105,7 @@ def written():
             "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),
             "q_agent": (tables.agent(*map(read, Q_AGENT)), steps),
             "arms": (tables.arms(tables.SWITCHES, *arms), "arm"),
+            "rates": (tables.arms(tables.RATES, *rates, tables.LATER[:4]), "training"),
             "exchanged": (exchanged, "program"),
             "rule": (tables.seeds(rule), "program"),
             "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),

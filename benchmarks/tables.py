@@ -123,16 +123,21 @@ WEIGHTED = {
     "rmsprop_outside": "RMSProp, weights outside",
     "rmsprop_inside": "RMSProp, weights inside",
 }
+RATES = {  # trainings of per_breakout.py
+    "before": "rate 1e-4",
+    "defaults": "rate 2e-4",
+    "falling": "rate from 2e-4 to 0",
+}
 WARM_UP = 100  # updates of breakout_steps.py that are left out: Adam begins anew
 
 
-def arms(names, history, scores):
+def arms(names, history, scores, marks=MARKS):
     """Arms {name: title} on Breakout: the mean score along the training, and in games after it."""
     table, groups = {}, dict(list(history.groupby(["arm", "seed"], sort=False)))
     for arm, seed in (key for name in names for key in groups if key[0] == name):
         rows = groups[arm, seed]
-        marks = [mark for mark in MARKS if mark <= rows.env_steps.iloc[-1]]
-        steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in marks}
+        there = [mark for mark in marks if mark <= rows.env_steps.iloc[-1]]
+        steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in there}
         games = scores[(scores.arm == arm) & (scores.seed == seed)].score
         row = {title: f"{mean:.1f}" for title, mean in steps.items()}
         row |= {f"{len(games)} games": f"{games.mean():.1f} ({games.min()} to {games.max()})"}

@@ -26,7 +26,7 @@ The task: python extras/per_breakout.py random
 Trained:  python extras/per_breakout.py play [--weights FILE]  (and --dueling 1, if trained so)
 Train:    python extras/per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
 Go on:    python extras/per_breakout.py --resume
-Expect: the agent in weights/: mean score 91 in 100 whole games (2.0 million steps, one training).
+Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million steps, one training).
 """
 
 # %% Imports
@@ -80,7 +80,7 @@ class Config:
     dueling: int = setting(0, 0, 1, "1: a head for V, one for the advantages; 0: one for Q")
     n_step: int = setting(3, 1, 100, "rewards in a return; the papers above have 1")
     gamma: float = setting(0.99, 0, 1, "discount per step")
-    learning_rate: float = setting(1e-4, 0, 1, "of Adam")
+    learning_rate: float = setting(2e-4, 0, 1, "of Adam")
     max_grad_norm: float = setting(10.0, 0, 10**3, "longer gradients are clipped")
     batch_size: int = setting(32, 1, 10**5, "transitions per update, one update a step")
     memory_size: int = setting(200_000, 1, 10**9, "transitions kept, as in the article")
@@ -415,6 +415,8 @@ def train(config, agent=None, path=None):
         agent.memory = ReplayMemory(config)
     agent.memory.end_games()
     games = Games(config.num_envs, [config.seed, agent.env_steps], config.max_frames)
+    # Freed at once: from then on glibc keeps what is freed, and learning is a fourth faster
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)
     losses, start, written = [], time.perf_counter() - agent.seconds, agent.env_steps
     hidden = not sys.stderr  # delay: the bar is first written where a closed pipe may be
     bar = tqdm(total=config.steps, initial=written, unit=" steps", delay=0.1, disable=hidden)

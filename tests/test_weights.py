@@ -123,6 +123,9 @@ def test_an_arm_writes_what_it_learned_and_plays(tmp_path, monkeypatch):
         assert ("mean_square" in saved["optimizer"]["state"][0]) == arm.startswith("rmsprop")
         line = pandas.read_csv(tmp_path / f"{arm}_1" / "history.csv").iloc[-1]
         assert (line.arm, line.seed) == (arm, 1) and line.env_steps >= 400 and line.loss > 0
+    breakout_arms.train("rmsprop_inside", 1, 800, tmp_path / "rmsprop_inside_1")  # goes on
+    first, second = pandas.read_csv(tmp_path / "rmsprop_inside_1" / "history.csv").env_steps
+    assert 400 <= first < 800 <= second
     monkeypatch.setattr(breakout_arms, "GAMES", 2)
     scores = breakout_arms.play(tmp_path / "dueling_1")
     assert list(scores.arm) == ["dueling"] * 2 and list(scores.game) == [1, 2]
