@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.10"
 # dependencies = [
-#     "ale-py>=0.11.2", "gymnasium>=1.1", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4", "tqdm",
+#     "ale-py>=0.11.2", "gymnasium>=1.1", "matplotlib>=3.8", "numpy>=1.26", "pillow", "torch>=2.4",
+#     "tqdm",
 # ]
 # ///
 
@@ -9,8 +11,13 @@
 """
 # A2C on Breakout
 
-The actor and critic of CartPole, here with a convolutional network that sees the last four
-pictures of the game. Behind the wall a ball hits brick after brick: a tunnel is worth digging.
+The actor and critic of CartPole, here playing from pictures. Behind the wall a ball hits brick
+after brick: a tunnel is worth digging. New ideas since a2c_cartpole.py:
+
+1. Pictures as states: a convolutional network sees the last four; one hides the ball's course.
+2. A lost life ends the return, but not the game: the wall stays as it is.
+3. FIRE serves the ball. The script presses it when a life begins.
+4. Hours of training: the learning rate falls to 0, a checkpoint lets you stop and go on.
 
     R_t  = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)      (k: up to 5 steps)
     loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
@@ -18,7 +25,12 @@ pictures of the game. Behind the wall a ball hits brick after brick: a tunnel is
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
-algorithm S3, with environments in lockstep instead of threads. Book: Ogawa 2018, chapter 7.
+algorithm S3. Book: Ogawa 2018, chapter 7. We depart from them so:
+
+- Environments in lockstep instead of threads (paper; book too).
+- In training a brick is worth 1, not 1, 4 or 7 (book); scores are in points all the same.
+- FIRE is pressed for the policy (book and paper: it has to find out).
+- 32 games instead of 16, and a learning rate that falls from 1e-3 (book: 7e-4 throughout).
 
 The task: python a2c_breakout.py random
 Trained:  python a2c_breakout.py play [--weights FILE]
@@ -30,77 +42,90 @@ Expect: the agent in weights/: mean score 458 in 100 whole games (10.0 million s
 
 # %% Imports
 import argparse
+import base64
+import csv
 import json
 import os
 import signal
 import sys
-import tempfile
 import time
-import warnings
-from collections import namedtuple
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
-
-if __name__ == "__main__":
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # harmless: CUDA starts up
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from ale_py.vector_env import AtariVectorEnv
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 from torch import nn
 from torch.distributions import Categorical
 from tqdm import tqdm
 
+NAME = "a2c_breakout"
+TITLE = "A2C on Breakout"
 try:
-    import ale_py.vector_env
-except ImportError as error:
-    sys.exit(f"a2c_breakout.py needs ale-py 0.11.2 and gymnasium 1.1 or newer: {error}")
-
-SCRIPT, NOTEBOOK = "a2c_breakout", "ipykernel" in sys.modules
+    HERE = Path(__file__).resolve().parent
+except NameError:  # pasted into a notebook
+    HERE = Path()
 
 
-# %% Config
-def setting(default, low, high, reason):
-    """A field of Config: its default, the range it may have, and the reason, which --help shows."""
-    return field(default=default, metadata={"low": low, "high": high, "reason": reason})
+# %% Settings
+def setting(default, reason, low=1, high=10**12):
+    """A field of Config. --help shows the reason; values outside [low, high] are refused."""
+    return field(default=default, metadata={"reason": reason, "low": low, "high": high})
 
 
 @dataclass
 class Config:
-    """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
+    """All settings; each is also a flag, such as --seed 3 or --no-fire.
 
-    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, unless resumed")
-    steps: int = setting(10_000_000, 1, 10**12, "environment steps, of 4 frames each")
-    num_envs: int = setting(32, 1, 10**4, "games played at once; the book has 16")
-    num_steps: int = setting(5, 1, 10**4, "steps of each environment per update, as in the book")
-    gamma: float = setting(0.99, 0, 1, "discount per step")
-    learning_rate: float = setting(1e-3, 0, 1, "of RMSprop, falls to 0; the book: constant 7e-4")
-    value_coef: float = setting(0.5, 0, 10**3, "c_v, as in the book")
-    entropy_coef: float = setting(0.01, 0, 10**3, "c_e, as in the book")
-    max_grad_norm: float = setting(0.5, 0, 10**3, "longer gradients are clipped, as in the book")
-    clip_rewards: int = setting(1, 0, 1, "1: a brick is worth 1; 0: 1, 4 or 7, as in the book")
-    bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
-    checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
-    fire: int = setting(1, 0, 1, "1: FIRE starts each life; 0: the policy has to find out")
-    max_frames: int = setting(18_000, 100, 10**9, "the longest game: five minutes; others: 108,000")
-    games: int = setting(10, 1, 1000, "games to play, after a training too")
+    ValueError if one makes no sense.
+    """
+
+    seed: int = setting(0, "same seed, machine, --threads: same history", low=0, high=2**32 - 1)
+    steps: int = setting(10_000_000, "environment steps, of 4 frames each")
+    num_envs: int = setting(32, "games played at once; the book has 16", high=10**4)
+    num_steps: int = setting(5, "steps of each game per update, as in the book")
+    gamma: float = setting(0.99, "discount per step", low=0, high=1)
+    learning_rate: float = setting(1e-3, "of RMSprop, falls to 0; book: 7e-4", low=0, high=1)
+    value_coef: float = setting(0.5, "c_v, weight of the critic's loss, as in the book", low=0)
+    entropy_coef: float = setting(0.01, "c_e, weight of the entropy, as in the book", low=0)
+    max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
+    clip_rewards: bool = setting(True, "in training a brick is worth 1; book: 1, 4 or 7", low=0)
+    bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0)
+    fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0)
+    max_frames: int = setting(18_000, "the longest game: five minutes; others: 108,000", low=100)
+    games: int = setting(10, "games to play, after a training too", high=1000)
+    checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
         for f in fields(self):
-            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
-            if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
-                raise ValueError(f"{f.name} {value!r} is no {f.type.__name__} from {low} to {high}")
+            value = getattr(self, f.name)
+            low = f.metadata["low"]
+            high = f.metadata["high"]
+            kind = Real if f.type is float else Integral  # a bool is a whole number, too
+            if not isinstance(value, kind) or not low <= value <= high:
+                number = "" if f.type is float else "a whole number "
+                raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
-# T steps (rows) of N environments (columns): (T, N) each, the first three with gradient.
-# terminated: a life was lost; truncated: only the time was up; valid: False if merely reset
-Rollout = namedtuple("Rollout", "log_prob entropy value reward terminated truncated valid")
+class Rollout(NamedTuple):
+    """T steps (rows) of N environments (columns); or one step, then (N,) each."""
+
+    log_prob: torch.Tensor  # (T, N), log pi(a | s) of the action taken, with gradient
+    entropy: torch.Tensor  # (T, N), of pi(. | s), with gradient
+    value: torch.Tensor  # (T, N), V(s), with gradient
+    reward: torch.Tensor  # (T, N)
+    terminated: torch.Tensor  # (T, N), whether a life was lost
+    truncated: torch.Tensor  # (T, N), whether only the time was up
+    valid: torch.Tensor  # (T, N), False where the step only reset its environment
 
 
 class RolloutStorage:
@@ -109,14 +134,18 @@ class RolloutStorage:
     def __init__(self):
         self.steps = []
 
-    def insert(self, *step):
-        """Store one step: (N,) of each column of Rollout."""
-        self.steps.append([torch.as_tensor(column) for column in step])
+    def insert(self, step):
+        """Store one step: a Rollout of (N,) each."""
+        self.steps.append(step)
 
     def take(self):
-        """Return all steps as a Rollout and forget them."""
-        steps, self.steps = self.steps, []
-        return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
+        """Return all steps as one Rollout, (T, N) each, and forget them."""
+        columns = {}
+        for name in Rollout._fields:
+            rows = [torch.as_tensor(getattr(step, name)) for step in self.steps]
+            columns[name] = torch.stack(rows)  # (T, N)
+        self.steps = []
+        return Rollout(**columns)
 
 
 # %% Network
@@ -136,15 +165,16 @@ class ActorCritic(nn.Module):
     def __init__(self, num_actions, bfloat16=False):
         super().__init__()
         self.bfloat16 = bfloat16
+        relu_gain = 2**0.5  # keeps the size of activations from layer to layer
         self.conv = nn.Sequential(
-            layer_init(nn.Conv2d(4, 32, 8, stride=4), 2**0.5),  # (N, 32, 20, 20)
+            layer_init(nn.Conv2d(4, 32, 8, stride=4), relu_gain),  # (N, 32, 20, 20)
             nn.ReLU(),
-            layer_init(nn.Conv2d(32, 64, 4, stride=2), 2**0.5),  # (N, 64, 9, 9)
+            layer_init(nn.Conv2d(32, 64, 4, stride=2), relu_gain),  # (N, 64, 9, 9)
             nn.ReLU(),
-            layer_init(nn.Conv2d(64, 64, 3, stride=1), 2**0.5),  # (N, 64, 7, 7)
+            layer_init(nn.Conv2d(64, 64, 3, stride=1), relu_gain),  # (N, 64, 7, 7)
             nn.ReLU(),
             nn.Flatten(),
-            layer_init(nn.Linear(64 * 7 * 7, 512), 2**0.5),
+            layer_init(nn.Linear(64 * 7 * 7, 512), relu_gain),
             nn.ReLU(),
         )
         self.actor = layer_init(nn.Linear(512, num_actions), 0.01)  # at first all are as likely
@@ -152,28 +182,43 @@ class ActorCritic(nn.Module):
         self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
     def forward(self, state):
-        state = state.to(self.actor.weight.device, memory_format=torch.channels_last) / 255
+        device = self.actor.weight.device
+        state = state.to(device, memory_format=torch.channels_last) / 255
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             hidden = self.conv(state)
-            logits, value = self.actor(hidden), self.critic(hidden)
+            logits = self.actor(hidden)
+            value = self.critic(hidden)
         return logits.float().cpu(), value.float().cpu().squeeze(-1)
 
 
 # %% Agent
+def best_device():
+    """Return the GPU if there is one (of torchrun's processes, each has its own), or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def cpu_has_bfloat16():
+    """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
+    cpuinfo = Path("/proc/cpuinfo")  # Linux alone tells
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
+
+
 class Agent:
-    """Samples actions from its policy; trains actor and critic on rollouts."""
+    """Samples actions from its policy; trains actor and critic on rollouts. The book: Brain."""
 
     def __init__(self, config, num_actions=4):
         torch.manual_seed(config.seed)
-        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "mps" if mps else "cpu"
-        cpuinfo = Path("/proc/cpuinfo")  # some CPUs only imitate bfloat16; Linux alone says so
-        native = device == "cpu" and cpuinfo.exists() and "bf16" in cpuinfo.read_text()
         self.config = config
-        self.network = ActorCritic(num_actions, native and config.bfloat16 == 1).to(device)
-        rate, parameters = config.learning_rate, self.network.parameters()
-        self.optimizer = torch.optim.RMSprop(parameters, rate, alpha=0.99, eps=1e-5)
-        self.env_steps, self.seconds, self.scores, self.history = 0, 0.0, [], []  # of training
+        device = best_device()
+        bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
+        self.network = ActorCritic(num_actions, bfloat16).to(device)
+        self.optimizer = torch.optim.RMSprop(
+            self.network.parameters(), lr=config.learning_rate, alpha=0.99, eps=1e-5
+        )
 
     def sample(self, state):
         """Sample actions in states (N, 4, 84, 84); return them, log_prob, entropy, value: (N,)."""
@@ -185,56 +230,55 @@ class Agent:
     @torch.no_grad()
     def act(self, state):
         """Sample an action in each state, as in training."""
-        return self.sample(state)[0]
+        action, _, _, _ = self.sample(state)
+        return action
 
     @torch.no_grad()
     def returns(self, rollout, next_state):
-        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3)."""
-        _, next_value = self.network(torch.from_numpy(next_state))
-        R, returns = next_value, torch.empty_like(rollout.value)
+        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3).
+
+        The book: RolloutStorage.compute_returns.
+        """
+        _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
+        values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
+        returns = torch.empty_like(rollout.value)  # (T, N)
+        R = last_value
         for t in reversed(range(len(returns))):
-            # At the time limit, go on with the value of the state reached
-            R = torch.where(rollout.truncated[t], next_value, R)
-            R = rollout.reward[t] + self.config.gamma * R * ~rollout.terminated[t]
-            returns[t], next_value = R, rollout.value[t]
+            # At the time limit, go on with the value of the state reached; after an end, with 0
+            R = torch.where(rollout.truncated[t], values[t + 1], R)
+            R = torch.where(rollout.terminated[t], 0.0, R)
+            R = rollout.reward[t] + self.config.gamma * R
+            returns[t] = R
         return returns
 
     def learn(self, rollout, next_state):
-        """Make one gradient step on a rollout, after which came next_state; return the loss."""
-        advantage = self.returns(rollout, next_state) - rollout.value
+        """Make one gradient step on a rollout, after which came next_state; return the loss.
+
+        The book: Brain.update.
+        """
+        advantage = self.returns(rollout, next_state) - rollout.value  # (T, N)
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
         loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # all may be resets
         self.optimizer.zero_grad()
         loss.backward()
-        if dist.is_initialized():  # the mean over the processes that torchrun started
+        if dist.is_initialized():  # the mean over the processes of torchrun
             for parameter in self.network.parameters():
-                dist.all_reduce(parameter.grad.div_(dist.get_world_size()))
+                parameter.grad /= dist.get_world_size()
+                dist.all_reduce(parameter.grad)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         return loss.item()
 
-    def checkpoint(self):
-        """Return all that is needed to go on from here, except the running games."""
-        progress = [self.env_steps, self.seconds, self.scores, [tuple(r) for r in self.history]]
-        weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        random = torch.get_rng_state()
-        return {"config": asdict(self.config), "progress": progress, "random": random, **weights}
 
-    def restore(self, saved):
-        """Go back to what checkpoint() returned."""
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.env_steps, self.seconds, self.scores, rows = saved["progress"]
-        self.history = [Update(*row) for row in rows]
-        torch.set_rng_state(saved["random"])
+# %% Environment
+FIRE = 1  # the action's number; 0 does nothing, 2 and 3 move right and left
 
 
-# %% Train
 def make_env(num_envs, max_frames, colour=False):
     """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
-    return ale_py.vector_env.AtariVectorEnv(
+    return AtariVectorEnv(
         "breakout",
         num_envs,
         noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
@@ -253,269 +297,425 @@ def make_env(num_envs, max_frames, colour=False):
 
 
 class Games:
-    """Games of Breakout that are played at once; keeps their states, lives and scores."""
+    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84)."""
 
-    def __init__(self, num_envs, seed, max_frames, fire=1):
-        self.env, self.fire = make_env(num_envs, max_frames), fire
+    def __init__(self, num_envs, seed, max_frames, fire):
+        self.env = make_env(num_envs, max_frames)
+        self.fire = fire
         self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
         self.state, info = self.env.reset(seed=self.seeds)
-        self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
-        self.begins = ~self.ended  # whether a life begins: no ball until FIRE
-        self.score, self.life, self.best_life = self.points = np.zeros((3, num_envs), int)
-        self.env_steps, self.scores = 0, []  # of games that ended; both since the last count()
+        self.action = np.zeros(num_envs, int)  # the last one, FIRE included
+        self.lives = info["lives"]
+        self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
+        self.ended = np.zeros(num_envs, bool)  # whether the game is over
+        self.score = np.zeros(num_envs, int)  # points in this game
+        self.finished = []  # scores of the games that ended, until take_finished()
 
     def step(self, action):
-        """Play a step; return (N,) each: reward, terminated, truncated, valid."""
-        self.action = np.where(self.begins, 1, action) if self.fire else action  # 1: FIRE
-        self.points[:, self.ended] = 0
+        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
+        if self.fire:
+            action = np.where(self.life_begins, FIRE, action)
         valid = ~self.ended  # after the end of a game, a step only resets it
-        self.state, reward, terminated, truncated, info = self.env.step(self.action)
+        self.score[self.ended] = 0
+        self.state, reward, terminated, truncated, info = self.env.step(action)
+        self.action = action
+        life_lost = info["lives"] < self.lives
+        self.life_begins = life_lost | ~valid
+        self.lives = info["lives"]
+        self.ended = terminated | truncated
         self.score += reward
-        self.life += reward
-        np.maximum(self.best_life, self.life, out=self.best_life)
-        lost = info["lives"] < self.lives  # the return ends with the life, the wall stays
-        self.begins = (info["lives"] != self.lives) | ~valid
-        self.life[self.begins] = 0
-        self.lives, self.ended = info["lives"], terminated | truncated
-        self.env_steps += int(valid.sum())
-        self.scores += self.score[self.ended].tolist()
-        return np.float32(reward), terminated | lost, truncated, valid
+        self.finished += self.score[self.ended].tolist()
+        # The return ends with the life, though the game goes on and the wall stays
+        return reward.astype(np.float32), terminated | life_lost, truncated, valid
 
-    def count(self):
-        """Return [(env_steps, scores), ...] since the last call, of each process of torchrun."""
-        counts = [(self.env_steps, self.scores)]
-        if dist.is_initialized():
-            counts *= dist.get_world_size()
-            dist.all_gather_object(counts, counts[0])
-        self.env_steps, self.scores = 0, []
-        return counts
+    def take_finished(self):
+        """Return the scores of the games that ended since the last call."""
+        finished = self.finished
+        self.finished = []
+        return finished
 
 
-# A line of history.csv, one every 100 updates. Steps and games: of all processes, since the start;
-# mean, min, max: of the scores of the last 100 games, nan if none is over; loss: mean
-Update = namedtuple("Update", "env_steps games mean min max loss")
+# %% Train
+def run_steps(agent, games):
+    """Play config.num_steps steps of every game; return them as a Rollout.
 
-
-def train(config, agent=None, path=None):
-    """Train for `config.steps`, or until Ctrl-C or SIGTERM; return (agent, history).
-
-    Goes on with an agent, in new games, and writes checkpoints to path, where they are given.
+    The book: the inner loop of Environment.run.
     """
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    storage = RolloutStorage()
+    for _ in range(agent.config.num_steps):
+        action, log_prob, entropy, value = agent.sample(games.state)
+        reward, terminated, truncated, valid = games.step(action)
+        if agent.config.clip_rewards:
+            reward = np.sign(reward)
+        step = Rollout(
+            log_prob=log_prob,
+            entropy=entropy,
+            value=value,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+        )
+        storage.insert(step)
+    return storage.take()
+
+
+class Update(NamedTuple):
+    """A line of history.csv, one every 100 updates."""
+
+    env_steps: int  # since the start of the training; the steps that reset a game count, too
+    games: int  # that ended since the start; of torchrun's processes, the first one's
+    mean: float | None  # score of the last 100 games, None if none is over
+    min: int | None  # of the same games
+    max: int | None
+    loss: float  # mean over the 100 updates
+
+
+@dataclass
+class Progress:
+    """How far a training is; with the agent, all that a checkpoint holds."""
+
+    env_steps: int = 0
+    seconds: float = 0.0
+    scores: list = field(default_factory=list)  # of all games that ended
+    history: list = field(default_factory=list)  # of Update
+
+    def record(self, losses):
+        """Add a line to the history."""
+        last = self.scores[-100:]
+        update = Update(
+            env_steps=self.env_steps,
+            games=len(self.scores),
+            mean=float(np.mean(last)) if last else None,
+            min=min(last, default=None),
+            max=max(last, default=None),
+            loss=float(np.mean(losses)),
+        )
+        self.history.append(update)
+
+
+def rank_and_processes():
+    """Return the number of this process, and how many torchrun started; without it, 0 and 1."""
+    if dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def train(config, agent=None, progress=None, checkpoint=None):
+    """Train for config.steps, or until Ctrl-C or SIGTERM; return (agent, progress).
+
+    Goes on with an agent and its progress, in new games, and writes to the path `checkpoint`,
+    where these are given. Each process of torchrun plays games of its own.
+    """
     agent = agent or Agent(config)
-    start, written = time.perf_counter() - agent.seconds, agent.env_steps
-    games = Games(config.num_envs, [config.seed, written, rank], config.max_frames, config.fire)
-    if rank:
-        torch.manual_seed(int(games.seeds[0]))  # other actions than those of the other ranks
-    storage, losses = RolloutStorage(), []
-    hidden = rank or not sys.stderr  # delay: the bar is first written where a closed pipe may be
-    bar = tqdm(total=config.steps, initial=written, unit=" steps", delay=0.1, disable=hidden)
-    with suppress(KeyboardInterrupt):  # what was learned is kept
-        while agent.env_steps < config.steps:
-            for _ in range(config.num_steps):
-                action, *outputs = agent.sample(games.state)
-                reward, *ends = games.step(action)
-                storage.insert(*outputs, np.sign(reward) if config.clip_rewards else reward, *ends)
-            rate = config.learning_rate * (1 - agent.env_steps / config.steps)
-            agent.optimizer.param_groups[0]["lr"] = rate
-            losses.append(agent.learn(storage.take(), games.state))
-            for env_steps, scores in games.count():
-                agent.env_steps += env_steps
-                agent.scores += scores
-            agent.seconds = time.perf_counter() - start
-            with suppress(OSError):  # `2>&1 | tee log` ends before us at Ctrl-C
-                bar.update(agent.env_steps - bar.n)
-            if len(losses) == 100 or agent.env_steps >= config.steps:
-                last, games_over = agent.scores[-100:] or [np.nan], len(agent.scores)
-                row = float(np.mean(last)), min(last), max(last), float(np.mean(losses))
-                agent.history.append(Update(agent.env_steps, games_over, *row))
-                bar.set_postfix_str(f"mean score {row[0]:.1f}" if games_over else "", False)
+    progress = progress or Progress()
+    rank, processes = rank_and_processes()
+    if rank > 0:
+        torch.manual_seed(config.seed + rank)  # other actions than in the other processes
+        checkpoint = None
+    # New games in each process, and when resumed; the 1 tells them from those of play()
+    seed = [config.seed, progress.env_steps, rank, 1]
+    games = Games(config.num_envs, seed, config.max_frames, config.fire)
+    start = time.perf_counter() - progress.seconds
+    # Steps of an update: resets count, so that all processes stop after the same update
+    steps = config.num_envs * config.num_steps * processes
+    losses = []
+    bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps", disable=rank > 0)
+    try:
+        while progress.env_steps < config.steps:
+            # The first one is written at once, so that no other training starts in this folder
+            if checkpoint and progress.env_steps % config.checkpoint_every < steps:
+                save_checkpoint(checkpoint, agent, progress)
+            share = 1 - progress.env_steps / config.steps
+            agent.optimizer.param_groups[0]["lr"] = share * config.learning_rate
+            rollout = run_steps(agent, games)
+            losses.append(agent.learn(rollout, games.state))
+            progress.env_steps += steps
+            progress.scores += games.take_finished()
+            progress.seconds = time.perf_counter() - start
+            bar.update(steps)
+            if len(losses) == 100 or progress.env_steps >= config.steps:
+                progress.record(losses)
                 losses = []
-            if path and not rank and agent.env_steps - written >= config.checkpoint_every:
-                written = agent.env_steps
-                save(path, partial(torch.save, agent.checkpoint()))
-    with suppress(OSError):
-        bar.close()
-    if path and not rank:
-        save(path, partial(torch.save, agent.checkpoint()))
-    return agent, agent.history
-
-
-# %% Results
-def say(line, file=None):
-    """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
-    try:
-        print(line, file=file, flush=True)
-    except UnicodeEncodeError:
-        print(ascii(line), file=file, flush=True)
-    except OSError:  # the reader left, the terminal is closed, the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
-
-
-def save(path, write):
-    """Fill a file by write(path), whole or not at all; return whether that worked."""
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
-            write(part := Path(folder, path.name))
-            part.replace(path)
-        return True
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        say(f"{SCRIPT}.py: can't write {path}: {error}", sys.stderr)
-
-
-def learning_curve(history):
-    """Return a figure of the scores of the last 100 games along the training."""
-    from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
-
-    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    steps, _, mean, low, high, _ = zip(*history)
-    axes.fill_between(steps, low, high, color="0.9", label="range of the last 100 games")
-    axes.plot(steps, mean, label="mean score of the last 100 games")
-    axes.set(title=SCRIPT, xlabel="environment steps", ylabel="score of a game")
-    axes.legend(loc="upper left")
-    return axes.figure
+                bar.set_postfix_str(f"mean score {progress.history[-1].mean}", refresh=False)
+    except KeyboardInterrupt:
+        pass  # what was learned is kept
+    bar.close()
+    if checkpoint:
+        save_checkpoint(checkpoint, agent, progress)
+    return agent, progress
 
 
 def play(agent, config):
-    """Play whole games at once; return the statistics, and what writes the scores and a GIF."""
+    """Play config.games whole games at once, and print their scores; return (scores, pictures).
+
+    scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
+    pictures: of the first game, at most three minutes.
+    """
     torch.manual_seed(config.seed)
-    games, frames = Games(config.games, config.seed, config.max_frames, config.fire), []
-    screen = make_env(1, config.max_frames, colour=True)
+    games = Games(config.games, config.seed, config.max_frames, config.fire)
+    screen = make_env(1, config.max_frames, colour=True)  # the first game again, for people
     screen.reset(seed=games.seeds[:1])
-    running, table = np.ones(config.games, bool), np.zeros((config.games, 3), int)
-    if config.mode == "random":
-        say(f"States: {games.state.shape[1:]}, {games.state.dtype}")
-        say(f"Actions: {[action.name for action in games.env.ale.get_action_set()]}")
-    say("game  score  best life")
-    while running.any():
-        action = agent.act(games.state)
-        games.step(action)
-        if running[0] and len(frames) < 4500:  # game 1 in pictures, at most three minutes
-            picture = Image.fromarray(screen.step(games.action[:1])[0][0, 0])
-            frames.append(picture.quantize(16, dither=Image.Dither.NONE))
-        for i in np.flatnonzero(running & games.ended):
-            table[i], running[i] = (i + 1, games.score[i], games.best_life[i]), False
-            say("{:4}  {:5}  {:9}".format(*table[i]))
-    test = {name: float(getattr(table[:, 1], name)()) for name in ("mean", "std", "min", "max")}
-    test |= {"episodes": config.games, "best_life": int(table[:, 2].max())}
-    say("{episodes} games: mean {mean:.1f}, std {std:.1f}, {min:.0f} to {max:.0f}.".format(**test))
-    rows = [("game", "score", "best_life"), *table]
-    gif = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return test, lambda path: np.savetxt(path, rows, "%s", ","), gif
+    scores = {}
+    pictures = []
+    running = np.ones(config.games, bool)
+    print(f"Playing {config.games} whole games at once. Each has a line when it is over:")
+    print("game  score", flush=True)
+    try:
+        while running.any():
+            games.step(agent.act(games.state))
+            if running[0] and len(pictures) < 4500:
+                picture, _, _, _, _ = screen.step(games.action[:1])  # (1, 1, 210, 160, 3)
+                image = Image.fromarray(picture[0, 0])
+                # Sixteen colours are enough, and take a tenth of the memory
+                pictures.append(image.quantize(16, dither=Image.Dither.NONE))
+            for i in np.flatnonzero(running & games.ended):
+                scores[int(i) + 1] = int(games.score[i])
+                print(f"{i + 1:4}  {games.score[i]:5}", flush=True)
+            running &= ~games.ended
+    except KeyboardInterrupt:
+        print("Interrupted.")
+    if scores:
+        values = list(scores.values())
+        print(f"{len(values)} games: mean {np.mean(values):.1f}, {min(values)} to {max(values)}.")
+    return scores, pictures
+
+
+# %% Results: no reinforcement learning from here on
+def plot(history, path):
+    """Draw the scores of the last 100 games along the training."""
+    rows = [row for row in history if row.games > 0]
+    steps = [row.env_steps for row in rows]
+    low = [row.min for row in rows]
+    high = [row.max for row in rows]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(steps, low, high, alpha=0.2, linewidth=0, label="lowest to highest")
+    axes.plot(steps, [row.mean for row in rows], label="mean of the last 100 games")
+    axes.set(title=TITLE, xlabel="environment steps", ylabel="score of a game")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def animate(pictures, path):
+    """Write a GIF, twice as large, 40 ms a picture, which is faster than the game."""
+    frames = [picture.resize((320, 420)) for picture in pictures]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
+
+
+def save_table(path, header, rows):
+    """Write a CSV file."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def save_training(folder, agent, progress):
+    """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
+    half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
+    torch.save(half, folder / "weights.pth")  # half the precision is enough to play
+    save_table(folder / "history.csv", Update._fields, progress.history)
+    summary = {
+        "script": NAME,
+        "config": asdict(agent.config),
+        "env_steps": progress.env_steps,
+        "train_seconds": progress.seconds,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+
+
+def show(path):
+    """In a notebook, show a picture below the cell."""
+    if "ipykernel" in sys.modules:
+        from IPython.display import HTML, display
+
+        content = base64.b64encode(path.read_bytes()).decode()
+        display(HTML(f'<img src="data:image/{path.suffix[1:]};base64,{content}" width="600">'))
+
+
+def fail(message):
+    """End the program with one line and exit code 2."""
+    print(f"{NAME}.py: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def reading(path):
+    """Fail with one line, whatever a missing, damaged or foreign file raises."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"can't read {path}: {error.strerror}")
+    except Exception:  # the bytes decide what the loader raises
+        fail(f"{path} is damaged, or is no such file of this script")
+
+
+def load_weights(agent, path):
+    """Give an agent the weights that this script or the book's wrote; no code in them is run."""
+    with reading(path):
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        agent.network.load_state_dict(weights)
+
+
+def save_checkpoint(path, agent, progress):
+    """Write a new file, then put it in place of the old one: one of them is always whole."""
+    content = {
+        "network": agent.network.state_dict(),
+        "optimizer": agent.optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "config": asdict(agent.config),
+        "progress": asdict(progress) | {"history": [tuple(row) for row in progress.history]},
+    }
+    part = path.with_suffix(".part")
+    try:
+        torch.save(content, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+        tqdm.write(f"Can't write {path}, training goes on: {error}", file=sys.stderr)
+
+
+def load_checkpoint(path, given):
+    """Return (config, agent, progress) of a checkpoint; of the settings given, steps may differ."""
+    with reading(path):
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        config = Config(**saved["config"])
+        agent = Agent(config)
+        agent.network.load_state_dict(saved["network"])
+        agent.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random"])
+        progress = Progress(**saved["progress"])
+        progress.history = [Update(*row) for row in progress.history]
+    config.steps = given.get("steps", config.steps)
+    for name, value in given.items():
+        kept = getattr(config, name)
+        if value != kept:
+            fail(f"{name} is {kept} in {path}, not {value}; only steps may change")
+    return config, agent, progress
 
 
 # %% Main
-def load(path, use, hint=""):
-    """Return use(content) of a file that torch.save wrote, and run no code in it; or ValueError."""
-    try:
-        return use(torch.load(path, map_location="cpu", weights_only=True))
-    except OSError as error:
-        raise ValueError(f"can't read {path}: {error.strerror}{hint}") from None
-    except Exception:  # whatever the bytes make the loader raise
-        raise ValueError(f"{path} is damaged, or is no such file of this script") from None
-
-
 def parse(arguments):
-    """Return a Config, with the other options, and the agent; nonsense ends the program."""
-    parser = argparse.ArgumentParser(f"{SCRIPT}.py", argparse.SUPPRESS, allow_abbrev=False)
+    """Return the settings that were given, a dictionary, and the other options."""
+    parser = argparse.ArgumentParser(
+        prog=f"{NAME}.py",
+        usage=argparse.SUPPRESS,
+        description=f"{TITLE}. Usage: python {NAME}.py [train | play | random] [--seed 3] ...",
+        allow_abbrev=False,
+    )
     parser.add_argument("mode", nargs="?", choices=("train", "play", "random"), default="train")
+    switch = argparse.BooleanOptionalAction
     for f in fields(Config):
-        flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, type=f.type, metavar="", help=reason)
-    parser.add_argument("--output-dir", help=f"for the results (runs/{SCRIPT})")
-    parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
-    weights = Path(globals().get("__file__", "")).parent / "weights" / f"{SCRIPT}.pth"
-    parser.add_argument("--weights", default=weights, help="to play with (ours)")
-    config = parser.parse_args(arguments, Config())
-    folder = config.output_dir or f"runs/{SCRIPT}/{config.mode}".removesuffix("/train")
-    folder = Path(os.path.expanduser(folder))
+        flag = "--" + f.name.replace("_", "-")
+        kind = {"action": switch} if f.type is bool else {"type": f.type, "metavar": "X"}
+        reason = f"{f.metadata['reason']} ({f.default})"
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=reason, **kind)
+    weights = HERE / "weights" / f"{NAME}.pth"
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
+    parser.add_argument("--no-media", action="store_true", help="write no pictures")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--weights", type=Path, default=weights, metavar="FILE", help="to play")
+    parser.add_argument("--threads", type=int, default=0, metavar="X", help="0: half the cores (0)")
+    options = parser.parse_args(arguments)
+    given = {f.name: getattr(options, f.name) for f in fields(Config) if f.name in options}
     try:
-        for module, oldest in (torch, "2.4.0"), (np, "1.26.0"), (ale_py, "0.11.2"):
-            if np.lib.NumpyVersion(module.__version__.split("+")[0]) < oldest:
-                raise ValueError(f"{module.__name__} is older than {oldest}")
-        if config.resume and config.mode != "train":
-            raise ValueError(f"--resume makes no sense with {config.mode}")
-        if config.resume:  # the settings of the checkpoint, then those of the command line
-            made = load(folder / "checkpoint.pth", lambda saved: asdict(Config(**saved["config"])))
-            config = parser.parse_args(arguments, Config(**made))
-            for name in sorted(made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}):
-                if getattr(config, name) != made[name]:
-                    raise ValueError(f"{name} is {made[name]} there, not {getattr(config, name)}")
-        config.__post_init__()
-        config.output_dir = folder
-        agent = prepare(config)
-        config.output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
-    except (ValueError, OSError) as error:
-        parser.error(error)
-    return config, agent
+        Config(**given)
+    except ValueError as error:
+        fail(error)
+    return given, options
 
 
-def prepare(config):
-    """Return the agent that trains, goes on or plays; ValueError if it can't."""
-    checkpoint, agent = config.output_dir / "checkpoint.pth", Agent(config)
-    if config.resume:
-        load(checkpoint, agent.restore)
-    elif config.mode == "play":
-        hint = "; trained weights are in the folder weights of this project"
-        load(os.path.expanduser(config.weights), agent.network.load_state_dict, hint)
-    elif config.mode == "random":
-        nn.init.zeros_(agent.network.actor.weight)  # every action is as likely
-    elif checkpoint.exists():
-        raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
-    if not all(p.isfinite().all() for p in agent.network.parameters()):
-        raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
+def set_threads(threads):
+    """Let torch compute with so many threads; 0: half of the cores, the games need the others."""
+    if threads < 1:
+        most = torch.get_num_threads()  # torchrun or OMP_NUM_THREADS may have limited them
+        threads = max(1, min(most, os.cpu_count() // 2))
+    torch.set_num_threads(threads)
+
+
+def run_train(given, options, folder):
+    """Train, or go on with a training, then play; return the agent."""
+    if dist.is_torchelastic_launched():
+        dist.init_process_group()
+    rank, _ = rank_and_processes()
+    path = folder / "checkpoint.pth"
+    if options.resume:
+        config, agent, progress = load_checkpoint(path, given)
+    elif path.exists():
+        fail(f"{path} is there: --resume it, or choose another --output-dir")
+    else:
+        config = Config(**given)
+        agent = Agent(config)
+        progress = Progress()
+    train(config, agent, progress, path)
+    if rank > 0:
+        return agent
+
+    save_training(folder, agent, progress)
+    games = len(progress.scores)
+    print(f"{progress.env_steps:,} steps, {games:,} games, {progress.seconds:,.0f} s.")
+    if not options.no_media:
+        plot(progress.history, folder / "learning_curve.png")
+        show(folder / "learning_curve.png")
+    if progress.env_steps < config.steps:
+        print('Interrupted. Go on with --resume, in a notebook with main(["--resume"]).')
+    else:
+        play_and_save(agent, config, options, folder)
+    return agent
+
+
+def play_and_save(agent, config, options, folder):
+    """Play, and write scores.csv, and the first game as play.gif."""
+    scores, pictures = play(agent, config)
+    save_table(folder / "scores.csv", ("game", "score"), sorted(scores.items()))
+    if pictures and not options.no_media:
+        animate(pictures, folder / "play.gif")
+        show(folder / "play.gif")
+        print(f"The first game is in {folder / 'play.gif'}.")
+
+
+def run_play(given, options, folder):
+    """Play with trained weights; return the agent."""
+    config = Config(**given)
+    agent = Agent(config)
+    load_weights(agent, options.weights)
+    play_and_save(agent, config, options, folder)
+    return agent
+
+
+def run_random(given, options, folder):
+    """Show the task: what is seen and done, and how random play does; return the agent."""
+    config = Config(**given)
+    agent = Agent(config)
+    nn.init.zeros_(agent.network.actor.weight)  # every action is as likely
+    env = make_env(1, config.max_frames)
+    print(f"States: {env.single_observation_space.shape}, {env.single_observation_space.dtype}")
+    print(f"Actions: {[action.name for action in env.ale.get_action_set()]}")
+    play_and_save(agent, config, options, folder)
     return agent
 
 
 def main(arguments=()):
-    """Train, play or look at the task; return the agent."""
-    config, agent = parse(arguments)
-    files, shown, test, games, env_steps, seconds = {}, {}, None, 0, 0, 0.0
-    if config.mode == "train":
-        if dist.is_torchelastic_launched():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
-        if dist.is_initialized() and dist.get_rank() > 0:
-            return agent
-        games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
-        say(f"Trained for {env_steps:,} steps, {games:,} games, {seconds:,.0f} s.")
-        half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
-        files["weights.pth"] = partial(torch.save, half)  # half the precision is enough to play
-        files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
-        if config.media and history and history[-1].games:
-            shown["learning_curve.png"] = learning_curve(history).savefig
-    if config.mode != "train" or env_steps >= config.steps:
-        with suppress(KeyboardInterrupt):  # what was trained is written
-            test, files["scores.csv"], shown["play.gif"] = play(agent, config)
-    interrupted, shown = test is None, shown if config.media else {}
-    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "evaluation": test}
-    summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
-    summary |= {"steps_per_second": env_steps / (seconds or 1)}
-    files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
-    files, folder = files | shown, config.output_dir
-    saved = [folder / name for name, write in files.items() if save(folder / name, write)]
-    say(f"Results are in {folder}.")
-    if NOTEBOOK:
-        from IPython import display
-
-        display.display(*(display.Image(path) for path in saved if path.name in shown))
-    elif interrupted or len(saved) < len(files):
-        sys.exit(130 if interrupted else 1)
+    """Train, play or look at the task, and write the results; return the agent."""
+    given, options = parse(arguments)
+    if options.resume and options.mode != "train":
+        fail(f"--resume makes no sense with {options.mode}")
+    folder = options.output_dir or Path("runs", NAME, options.mode.replace("train", ""))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(error)
+    set_threads(options.threads)
+    modes = {"train": run_train, "play": run_play, "random": run_random}
+    agent = modes[options.mode](given, options, folder)
+    print(f"Results are in {folder}.")
     return agent
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook may not load here
+    in_cell = sys.argv[0].endswith("kernel_launcher.py")  # then the flags are the notebook's own
+    if "ipykernel" not in sys.modules:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
-        tqdm.monitor_interval = 0  # its thread would never end where stderr was closed
-    elif sys.argv[0] != globals().get("__file__"):
-        # A kernel's own arguments are not ours, but those of %run are. Run again, the cell goes on
-        arguments = ["--resume"] if Path("runs", SCRIPT, "checkpoint.pth").exists() else []
-    try:
-        agent = main(arguments)
-    except KeyboardInterrupt:  # not while training or playing
-        sys.exit(130)
+    agent = main([] if in_cell else sys.argv[1:])

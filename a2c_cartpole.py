@@ -1,15 +1,23 @@
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["gymnasium[classic-control]>=1.0", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4"]
+# dependencies = [
+#     "gymnasium[classic-control]>=1.0", "matplotlib>=3.8", "numpy>=1.26", "pillow", "torch>=2.4",
+# ]
 # ///
 
 # %% [markdown]
 """
 # A2C on CartPole
 
-An actor learns a policy pi(a | s), a critic the value V(s) of a state. Many environments are
-played at once, a few steps each; then every action is made likelier by its advantage, which is
-how much better it turned out than the critic expected.
+No action values, no replay: an actor learns the policy pi(a | s) itself, and a critic the value
+V(s) of a state. Each action is made likelier by its advantage, which is how much better it turned
+out than the critic expected. New ideas since the Q scripts:
+
+1. Actor and critic: one network, with a head for the policy and a head for V.
+2. Many environments at once, a few steps each: what replay was for, without a memory.
+3. n-step returns: up to five rewards that were seen, and only then the critic's guess.
+4. Entropy: a bonus for policies that still try things.
 
     R_t  = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)      (k: up to 5 steps)
     loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
@@ -17,68 +25,86 @@ how much better it turned out than the critic expected.
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
-algorithm S3, with environments in lockstep instead of threads. Book: Ogawa 2018, chapter 6.5.
-Expect: 346.5 episodes, 22,972 steps, 0.8 s (medians; 100 of 100 seeds solved); greedy 200 steps.
+algorithm S3. Book: Ogawa 2018, chapter 6.5. We depart from them so:
+
+- Environments in lockstep instead of threads (paper; book too).
+- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, where its return ends).
+- A full episode is followed by a test: episodes of the likeliest actions, without learning.
+
+Expect: EXPECT_a2c
 """
 
 # %% Imports
 import argparse
+import base64
+import csv
 import json
 import os
 import sys
-import tempfile
 import time
-from collections import namedtuple
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
-from unittest.mock import patch
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 from torch.distributions import Categorical
 
-SCRIPT, NOTEBOOK = "a2c_cartpole", "ipykernel" in sys.modules
+NAME = "a2c_cartpole"
+TITLE = "A2C on CartPole"
 
 
-# %% Config
-def setting(default, low, high, reason):
-    """A field of Config: its default, the range it may have, and the reason, which --help shows."""
-    return field(default=default, metadata={"low": low, "high": high, "reason": reason})
+# %% Settings
+def setting(default, reason, low=1, high=10**9):
+    """A field of Config. --help shows the reason; values outside [low, high] are refused."""
+    return field(default=default, metadata={"reason": reason, "low": low, "high": high})
 
 
 @dataclass
 class Config:
     """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
 
-    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history")
-    steps: int = setting(500_000, 1, 10**12, "give up after so many, of all environments")
-    max_steps: int = setting(200, 1, 10**5, "length of a full episode, as in the book")
-    solved_after: int = setting(20, 1, 10**6, "full episodes in a row, of whichever environment")
-    num_envs: int = setting(16, 1, 10**4, "environments played at once; the book has 32")
-    num_steps: int = setting(5, 1, 10**4, "steps of each environment per update, as in the book")
-    gamma: float = setting(0.99, 0, 1, "discount per step")
-    learning_rate: float = setting(5e-3, 0, 1, "of Adam; the book has 0.01")
-    hidden_size: int = setting(64, 1, 10**4, "units in each of two layers; the book has 32")
-    value_coef: float = setting(0.5, 0, 10**3, "c_v, as in the book")
-    entropy_coef: float = setting(3e-3, 0, 10**3, "c_e; the book's 0.01 keeps the pole shaking")
-    max_grad_norm: float = setting(0.5, 0, 10**3, "longer gradients are clipped, as in the book")
+    seed: int = setting(0, "same seed, same machine: same history", low=0, high=2**32 - 1)
+    steps: int = setting(500_000, "give up after so many, of all environments", high=10**12)
+    max_steps: int = setting(200, "length of a full episode, as in the book")
+    solved_after: int = setting(20, "full test episodes, played at once", high=10**4)
+    num_envs: int = setting(16, "environments played at once; the book has 32", high=10**4)
+    num_steps: int = setting(5, "steps of each environment per update, as in the book")
+    gamma: float = setting(0.99, "discount per step", low=0, high=1)
+    learning_rate: float = setting(5e-3, "of Adam; the book has 0.01", low=0, high=1)
+    hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
+    value_coef: float = setting(0.5, "c_v, weight of the critic's loss, as in the book", low=0)
+    entropy_coef: float = setting(3e-3, "c_e, weight of the entropy; book: 0.01", low=0)
+    max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
 
     def __post_init__(self):
         for f in fields(self):
-            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
-            if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
-                raise ValueError(f"{f.name} {value!r} is no {f.type.__name__} from {low} to {high}")
+            value = getattr(self, f.name)
+            low = f.metadata["low"]
+            high = f.metadata["high"]
+            kind = Integral if f.type is int else Real
+            if not isinstance(value, kind) or not low <= value <= high:
+                number = "a whole number " if f.type is int else ""
+                raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
-# T steps (rows) of N environments (columns): (T, N) each, the first three with gradient.
-# terminated: the pole fell; truncated: only the time was up; valid: False if merely reset
-Rollout = namedtuple("Rollout", "log_prob entropy value reward terminated truncated valid")
+class Rollout(NamedTuple):
+    """T steps (rows) of N environments (columns); or one step, then (N,) each."""
+
+    log_prob: torch.Tensor  # (T, N), log pi(a | s) of the action taken, with gradient
+    entropy: torch.Tensor  # (T, N), of pi(. | s), with gradient
+    value: torch.Tensor  # (T, N), V(s), with gradient
+    reward: torch.Tensor  # (T, N)
+    terminated: torch.Tensor  # (T, N), whether the pole fell
+    truncated: torch.Tensor  # (T, N), whether only the time was up
+    valid: torch.Tensor  # (T, N), False where the step only reset its environment
 
 
 class RolloutStorage:
@@ -87,14 +113,18 @@ class RolloutStorage:
     def __init__(self):
         self.steps = []
 
-    def insert(self, *step):
-        """Store one step: (N,) of each column of Rollout."""
-        self.steps.append([torch.as_tensor(column) for column in step])
+    def insert(self, step):
+        """Store one step: a Rollout of (N,) each."""
+        self.steps.append(step)
 
     def take(self):
-        """Return all steps as a Rollout and forget them."""
-        steps, self.steps = self.steps, []
-        return Rollout(*(torch.stack(column) for column in zip(*steps, strict=True)))
+        """Return all steps as one Rollout, (T, N) each, and forget them."""
+        columns = {}
+        for name in Rollout._fields:
+            rows = [torch.as_tensor(getattr(step, name)) for step in self.steps]
+            columns[name] = torch.stack(rows)  # (T, N)
+        self.steps = []
+        return Rollout(**columns)
 
 
 # %% Network
@@ -109,20 +139,22 @@ class ActorCritic(nn.Module):
         self.critic = nn.Linear(hidden_size, 1)
 
     def forward(self, state):
-        hidden = self.hidden2(self.hidden1(state).relu()).relu()
+        hidden = torch.relu(self.hidden1(state))
+        hidden = torch.relu(self.hidden2(hidden))
         return self.actor(hidden), self.critic(hidden).squeeze(-1)
 
 
 # %% Agent
 class Agent:
-    """Samples actions from its policy; trains actor and critic on rollouts."""
+    """Samples actions from its policy; trains actor and critic on rollouts. The book: Brain."""
 
     def __init__(self, config, state_size, num_actions):
         self.config = config
         self.network = ActorCritic(state_size, config.hidden_size, num_actions)
         # With Adam's usual eps of 1e-8, tiny gradients become full steps and can ruin a good policy
-        rate, parameters = config.learning_rate, self.network.parameters()
-        self.optimizer = torch.optim.Adam(parameters, rate, eps=1e-5, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True
+        )
 
     def sample(self, state):
         """Sample actions in states (N, state_size); return them, log_prob, entropy, value: (N,)."""
@@ -132,26 +164,35 @@ class Agent:
         return action.numpy(), policy.log_prob(action), policy.entropy(), value
 
     @torch.no_grad()
-    def act(self, state):
-        """Return the likeliest action in each state (..., state_size)."""
+    def greedy(self, state):
+        """Return the likeliest action in each state (..., state_size), an array (...)."""
         logits, _ = self.network(torch.from_numpy(state))
         return logits.argmax(-1).numpy()
 
     @torch.no_grad()
     def returns(self, rollout, next_state):
-        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3)."""
-        _, next_value = self.network(torch.from_numpy(next_state))
-        R, returns = next_value, torch.empty_like(rollout.value)
+        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3).
+
+        The book: RolloutStorage.compute_returns.
+        """
+        _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
+        values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
+        returns = torch.empty_like(rollout.value)  # (T, N)
+        R = last_value
         for t in reversed(range(len(returns))):
-            # At the time limit, go on with the value of the state reached
-            R = torch.where(rollout.truncated[t], next_value, R)
-            R = rollout.reward[t] + self.config.gamma * R * ~rollout.terminated[t]
-            returns[t], next_value = R, rollout.value[t]
+            # At the time limit, go on with the value of the state reached; after an end, with 0
+            R = torch.where(rollout.truncated[t], values[t + 1], R)
+            R = torch.where(rollout.terminated[t], 0.0, R)
+            R = rollout.reward[t] + self.config.gamma * R
+            returns[t] = R
         return returns
 
     def learn(self, rollout, next_state):
-        """Make one gradient step on a rollout, after which came next_state; return the loss."""
-        advantage = self.returns(rollout, next_state) - rollout.value
+        """Make one gradient step on a rollout, after which came next_state; return the loss.
+
+        The book: Brain.update.
+        """
+        advantage = self.returns(rollout, next_state) - rollout.value  # (T, N)
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
@@ -163,163 +204,274 @@ class Agent:
         return loss.item()
 
 
+# %% Environment
+class Games:
+    """N games of CartPole that are played at once. All arrays are (N,), `state` (N, state_size)."""
+
+    def __init__(self, num_envs, seed, max_steps):
+        # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
+        self.env = gym.make_vec(
+            "CartPole-v1", num_envs, max_episode_steps=max_steps, sutton_barto_reward=True
+        )
+        self.state, _ = self.env.reset(seed=seed)
+        self.ended = np.zeros(num_envs, bool)  # whether the game is over
+        self.steps = np.zeros(num_envs, int)  # of this game
+        self.finished = []  # steps of all games that ended
+
+    def step(self, action):
+        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
+        valid = ~self.ended  # after the end of a game, a step only resets it
+        self.steps[self.ended] = 0
+        self.state, reward, terminated, truncated, _ = self.env.step(action)
+        self.steps += valid
+        self.ended = terminated | truncated
+        self.finished += self.steps[self.ended].tolist()
+        return reward.astype(np.float32), terminated, truncated, valid
+
+    def mean_steps(self):
+        """Return the mean steps of the last N games that ended, None before the first."""
+        last = self.finished[-len(self.steps) :]
+        return float(np.mean(last)) if last else None
+
+
 # %% Train
-# A line of history.csv. mean_steps: of the last num_envs episodes; full_in_a_row: of whichever
-# environment, up to here; loss: nan if learning paused; env_steps: of all, since the start
-Update = namedtuple("Update", "update episodes mean_steps full_in_a_row loss env_steps")
+def run_steps(agent, games):
+    """Play config.num_steps steps of every game; return them as a Rollout.
+
+    The book: the inner loop of Environment.run.
+    """
+    storage = RolloutStorage()
+    for _ in range(agent.config.num_steps):
+        action, log_prob, entropy, value = agent.sample(games.state)
+        reward, terminated, truncated, valid = games.step(action)
+        step = Rollout(
+            log_prob=log_prob,
+            entropy=entropy,
+            value=value,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+        )
+        storage.insert(step)
+    return storage.take()
+
+
+def run_test(agent, env):
+    """Play an episode in each environment, all at once, with the likeliest actions.
+
+    Return the steps until the first pole fell, or of the full episodes, and whether one fell.
+    """
+    state, _ = env.reset()
+    steps = 0
+    done = False
+    while not done:
+        state, _, terminated, truncated, _ = env.step(agent.greedy(state))
+        steps += 1
+        done = terminated.any() or truncated.any()
+    return steps, terminated.any()
+
+
+class Update(NamedTuple):
+    """A line of history.csv."""
+
+    update: int
+    episodes: int  # that ended while learning, since the start
+    mean_steps: float | None  # of the last num_envs of them
+    loss: float
+    test_steps: int | None  # of the test after this update, None if there was none
+    passed: bool  # whether no pole fell in the test
+    env_steps: int  # of all environments, since the start of the training
 
 
 def train(config):
-    """Train until solved, or for `config.steps`, or until Ctrl-C; return (agent, history).
+    """Train until solved, for config.steps, or until Ctrl-C; return (agent, history).
 
-    A full episode has no fall. From the first one to the next fall, in whichever environment,
-    learning pauses. `config.solved_after` full episodes in a row solve the task.
+    An episode is full if the pole does not fall. After an update in whose steps an episode was
+    full, and no pole fell, the policy as it then is is tested: if config.solved_after new episodes
+    are full, the task is solved; else learning goes on. The steps of tests count like all others.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more threads only slow so small a network down
+    torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
     torch.manual_seed(config.seed)
-    # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
-    limit = {"max_episode_steps": config.max_steps, "sutton_barto_reward": True}
-    env = gym.make_vec("CartPole-v1", config.num_envs, **limit)
-    state, _ = env.reset(seed=config.seed)
-    agent = Agent(config, env.single_observation_space.shape[0], env.single_action_space.n)
-    storage, history, lengths = RolloutStorage(), [], []  # lengths: steps of all episodes
-    full, env_steps, start = 0, 0, time.perf_counter()
-    steps, ended = np.zeros(config.num_envs, int), np.zeros(config.num_envs, bool)
+    games = Games(config.num_envs, config.seed, config.max_steps)
+    tests = Games(config.solved_after, config.seed + 1, config.max_steps)
+    agent = Agent(config, games.state.shape[1], games.env.single_action_space.n)
+    history = []
+    env_steps = 0
+    passed = False
+    print("update  episodes  mean steps     loss  test steps  env steps")
     try:
-        say("update  episodes  mean steps  full in a row     loss  env steps")
-        while env_steps < config.steps and full < config.solved_after:
-            for _ in range(config.num_steps):
-                action, *outputs = agent.sample(state)
-                state, reward, terminated, truncated, _ = env.step(action)
-                valid = ~ended  # after the end of an episode, a step only resets the environment
-                storage.insert(*outputs, np.float32(reward), terminated, truncated, valid)
-                ended = terminated | truncated
-                steps, env_steps = steps + valid, env_steps + int(valid.sum())
-                lengths += steps[ended].tolist()
-                full = 0 if terminated.any() else full + int(truncated.sum())
-                steps[ended] = 0
-            rollout = storage.take()
-            loss = agent.learn(rollout, state) if full == 0 else np.nan
-            update, mean = len(history) + 1, float(np.mean(lengths[-config.num_envs :] or [np.nan]))
-            history.append(Update(update, len(lengths), mean, full, loss, env_steps))
-            if update % 50 == 0 or full >= config.solved_after:
-                say("{:6} {:9} {:11.1f} {:14} {:8.4f} {:10,}".format(*history[-1]))
-        agent.verdict = "Solved" if full >= config.solved_after else "Not solved"
+        while env_steps < config.steps and not passed:
+            rollout = run_steps(agent, games)
+            loss = agent.learn(rollout, games.state)
+            env_steps += int(rollout.valid.sum())
+            test_steps = None
+            if rollout.truncated.any() and not rollout.terminated.any():
+                test_steps, fell = run_test(agent, tests.env)
+                env_steps += test_steps * config.solved_after
+                passed = not fell
+            row = Update(
+                update=len(history) + 1,
+                episodes=len(games.finished),
+                mean_steps=games.mean_steps(),
+                loss=loss,
+                test_steps=test_steps,
+                passed=passed,
+                env_steps=env_steps,
+            )
+            history.append(row)
+            if row.update % 50 == 0 or test_steps:
+                print_row(row)
     except KeyboardInterrupt:
-        agent.verdict = "Interrupted"
-    torch.set_num_threads(threads)
-    agent.seconds = time.perf_counter() - start
-    agent.env_steps, agent.episodes = env_steps, len(lengths)
+        print("Interrupted: what was learned is kept.")
     return agent, history
 
 
-def evaluate(agent, config, seed, episodes=100, frames=None):
-    """Play new episodes greedily, all at once, the first into frames; return steps (episodes,)."""
-    limit, mode = config.max_steps, None if frames is None else "rgb_array"
-    env = gym.make_vec("CartPole-v1", episodes, max_episode_steps=limit, render_mode=mode)
+def print_row(row):
+    """Print an update as a line of the table."""
+    mean = "-" if row.mean_steps is None else f"{row.mean_steps:.1f}"
+    test = "-" if row.test_steps is None else row.test_steps
+    progress = f"{test:>10}  {row.env_steps:9,}"
+    print(f"{row.update:6}  {row.episodes:8}  {mean:>10}  {row.loss:7.4f}  {progress}")
+
+
+def evaluate(agent, config, seed, episodes=100):
+    """Play that many greedy episodes side by side; return the steps of each, (episodes,)."""
+    env = gym.make_vec("CartPole-v1", episodes, max_episode_steps=config.max_steps)
     state, _ = env.reset(seed=seed)
-    steps, running = np.zeros(episodes, int), np.ones(episodes, bool)
+    steps = np.zeros(episodes, int)
+    running = np.ones(episodes, bool)
     while running.any():
-        if mode and steps[0] % 2 == 0 and steps[0] < 1000:  # 25 pictures a second, 20 seconds
-            frames.append(Image.fromarray(env.render()[0]).resize((300, 200)).quantize(32))
-        state, _, terminated, truncated, _ = env.step(agent.act(state))
+        state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps += running
         running &= ~(terminated | truncated)  # an environment that starts over counts no more
     return steps
 
 
-# %% Results
-def say(line, file=None):
-    """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
-    try:
-        print(line, file=file, flush=True)
-    except UnicodeEncodeError:
-        print(ascii(line), file=file, flush=True)
-    except OSError:  # the reader left, the terminal is closed, the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
+# %% Results: no reinforcement learning from here on
+def film(agent, config, seed):
+    """Play a greedy episode, and return a picture of each step, at most 1000."""
+    os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
+    env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
+    state, _ = env.reset(seed=seed)
+    pictures = []
+    done = False
+    while not done and len(pictures) < 1000:
+        rows = env.render()[140:340]  # those of cart and pole, (200, 600, 3)
+        pictures.append(Image.fromarray(rows).resize((450, 150)))
+        state, _, terminated, truncated, _ = env.step(agent.greedy(state).item())
+        done = terminated or truncated
+    env.close()
+    del os.environ["SDL_VIDEODRIVER"]  # a window of yours needs the display
+    return pictures
 
 
-def save(path, write):
-    """Fill a file by write(path), whole or not at all; return whether that worked."""
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
-            write(part := Path(folder, path.name))
-            part.replace(path)
-        return True
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        say(f"{SCRIPT}.py: can't write {path}: {error}", sys.stderr)
+def animate(pictures, path):
+    """Write every second picture as a GIF, 40 ms each, which is real time."""
+    frames = pictures[::2]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
 
 
-@patch.dict(os.environ, SDL_VIDEODRIVER="dummy")  # no display is needed
-def pictures(agent, config, history):
-    """Return what writes each picture: the learning curve, and one greedy episode."""
-    from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
+def plot(history, title, path):
+    """Draw the mean steps while learning, and the tests."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    steps = [row.env_steps for row in history]
+    means = [row.mean_steps for row in history]  # None is not drawn
+    tests = [row.test_steps for row in history]
+    axes.plot(steps, means, label="learning: mean of the last episodes")
+    axes.plot(steps, tests, "o", label="test: steps until the first pole fell")
+    axes.set(title=title, xlabel="environment steps", ylabel="steps")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
 
-    axes, frames = Figure(figsize=(8, 4.5), layout="constrained").subplots(), []
-    axes.plot([row.env_steps for row in history], [row.mean_steps for row in history])
-    axes.set(title=SCRIPT, xlabel="environment steps", ylabel="mean steps of the last episodes")
-    evaluate(agent, config, 2**32 + config.seed, 1, frames)
-    play = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return {"learning_curve.png": axes.figure.savefig, "play.gif": play}
+
+def save_training(folder, agent, history):
+    """Write weights.pth and history.csv, before anything else can go wrong."""
+    for picture in ("learning_curve.png", "play.gif"):
+        (folder / picture).unlink(missing_ok=True)  # of an earlier run
+    torch.save(agent.network.state_dict(), folder / "weights.pth")
+    with open(folder / "history.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Update._fields)
+        writer.writerows(history)
+
+
+def show(path):
+    """In a notebook, show a picture below the cell."""
+    if "ipykernel" in sys.modules:
+        from IPython.display import HTML, display
+
+        content = base64.b64encode(path.read_bytes()).decode()
+        display(HTML(f'<img src="data:image/{path.suffix[1:]};base64,{content}" width="600">'))
 
 
 # %% Main
 def parse(arguments):
-    """Return a Config, with output_dir and media; arguments without sense end the program."""
-    parser = argparse.ArgumentParser(f"{SCRIPT}.py", argparse.SUPPRESS, allow_abbrev=False)
+    """Return a Config and the other options; nonsense ends the program with one line."""
+    parser = argparse.ArgumentParser(
+        prog=f"{NAME}.py",
+        usage=argparse.SUPPRESS,
+        description=f"{TITLE}. Usage: python {NAME}.py [--seed 3] [--output-dir DIR] ...",
+        allow_abbrev=False,
+    )
     for f in fields(Config):
-        flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, type=f.type, metavar="", help=reason)
-    parser.add_argument("--output-dir", default=f"runs/{SCRIPT}", help="for the results")
-    parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
-    config = parser.parse_args(arguments, Config())
-    config.output_dir = Path(os.path.expanduser(config.output_dir))
+        flag = "--" + f.name.replace("_", "-")
+        reason = f"{f.metadata['reason']} ({f.default})"
+        parser.add_argument(flag, type=f.type, default=f.default, metavar="X", help=reason)
+    parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
+    parser.add_argument("--no-media", action="store_true", help="write no pictures")
+    options = parser.parse_args(arguments)
     try:
-        for module, oldest in (torch, "2.4.0"), (gym, "1.0.0"), (np, "1.26.0"):
-            if np.lib.NumpyVersion(module.__version__.split("+")[0]) < oldest:
-                raise ValueError(f"{module.__name__} is older than {oldest}")
-        config.__post_init__()
-        config.output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
+        config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
+        options.output_dir.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        parser.error(error)
-    return config
+        parser.error(str(error))
+    return config, options
 
 
 def main(arguments=()):
-    """Train, evaluate and save; return the agent."""
-    config = parse(arguments)
-    agent, history = train(config)
-    episodes, env_steps, seconds = agent.episodes, agent.env_steps, agent.seconds
-    say(f"{agent.verdict} after {episodes} episodes, {env_steps:,} steps, {seconds:.1f} s.")
-    ten = next((f"met in update {r.update}" for r in history if r.full_in_a_row >= 10), "not met")
-    say(f"Ten full episodes in a row: {ten}.")
-    steps = evaluate(agent, config, 2**32 + config.seed)  # of episodes that no training has seen
-    test = {name: float(getattr(steps, name)()) for name in ("mean", "std", "min", "max")}
-    say("Greedy, 100 new episodes: mean {mean:.1f}, {min:.0f} to {max:.0f} steps.".format(**test))
-    solved, interrupted = agent.verdict == "Solved", agent.verdict == "Interrupted"
-    summary = {"script": SCRIPT, "config": asdict(config), "solved": solved, "episodes": episodes}
-    summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
-    summary |= {"steps_per_second": env_steps / seconds, "evaluation": {"episodes": 100, **test}}
-    files = {"weights.pth": partial(torch.save, agent.network.state_dict())}
-    files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
-    files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
-    shown = pictures(agent, config, history) if config.media and history else {}
-    files, folder = files | shown, config.output_dir
-    saved = [folder / name for name, write in files.items() if save(folder / name, write)]
-    say(f"Results are in {folder}.")
-    if NOTEBOOK:
-        from IPython import display
+    """Train, evaluate, and write the results; return the agent."""
+    config, options = parse(arguments)
+    folder = options.output_dir
 
-        display.display(*(display.Image(path) for path in saved if path.name in shown))
-    elif interrupted or len(saved) < len(files):
-        sys.exit(130 if interrupted else 1)
+    start = time.perf_counter()
+    agent, history = train(config)
+    seconds = time.perf_counter() - start
+    solved = bool(history) and history[-1].passed
+    episodes = history[-1].episodes if history else 0
+    env_steps = history[-1].env_steps if history else 0
+    verdict = f"{'Solved' if solved else 'Not solved'} after {env_steps:,} steps"
+    print(f"{verdict}, {episodes} episodes, {seconds:.1f} s.")
+    save_training(folder, agent, history)
+
+    new_seed = config.seed + 2**32  # no training has it
+    steps = evaluate(agent, config, new_seed)
+    print(f"Greedy, 100 new episodes: mean {steps.mean():.1f}, {steps.min()} to {steps.max()}.")
+    summary = {
+        "script": NAME,
+        "config": asdict(config),
+        "solved": solved,
+        "episodes": episodes,
+        "env_steps": env_steps,
+        "train_seconds": seconds,
+        "greedy_mean": float(steps.mean()),
+        "greedy_min": int(steps.min()),
+        "greedy_max": int(steps.max()),
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+
+    if not options.no_media:
+        plot(history, f"{TITLE}. {verdict}", folder / "learning_curve.png")
+        animate(film(agent, config, new_seed), folder / "play.gif")
+        show(folder / "learning_curve.png")
+        show(folder / "play.gif")
+    print(f"Results are in {folder}.")
     return agent
 
 
 if __name__ == "__main__":
-    if not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook may not load here
-    # A kernel's own arguments are not ours, but those of %run are
-    agent = main(sys.argv[1:] if not NOTEBOOK or sys.argv[0] == globals().get("__file__") else ())
+    in_cell = sys.argv[0].endswith("kernel_launcher.py")  # then the flags are the notebook's own
+    agent = main([] if in_cell else sys.argv[1:])
