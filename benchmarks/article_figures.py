@@ -53,8 +53,9 @@ def played():
     torch.manual_seed(1)
     agent = a2c_breakout.Agent(a2c_breakout.Config())
     weights = ROOT / "weights" / "a2c_breakout.pth"
-    a2c_breakout.load(weights, agent.network.load_state_dict)
-    games, states, frames = a2c_breakout.Games(1, 0, 18_000), [], []
+    a2c_breakout.load_weights(agent, weights)
+    games = a2c_breakout.Games(1, 0, 18_000, fire=True)
+    states, frames = [], []
     ale = ale_py.ALEInterface()
     ale.setFloat("repeat_action_probability", 0)
     ale.loadROM(roms.get_rom_path("breakout"))
@@ -63,11 +64,10 @@ def played():
     for _ in range(info["frame_number"][0]):
         ale.act(actions[0])
     while not games.ended[0]:
-        action = agent.act(games.state)
-        games.step(action)
+        games.step(agent.act(games.state))
         states.append(games.state[0])
         for _ in range(4):
-            ale.act(actions[action[0]])
+            ale.act(actions[games.action[0]])  # FIRE included
             frames.append((ale.getScreenRGB(), ale.lives()))
     return states, frames
 

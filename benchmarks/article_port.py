@@ -1,4 +1,7 @@
-"""The articles' four Q-learning agents on today's API: the yardstick of benchmarks/seeds.py.
+"""The book's four Q-learning programs on today's libraries: the yardstick of benchmarks/seeds.py.
+
+It re-creates the programs of the repository of the book 「つくりながら学ぶ!深層強化学習」,
+https://github.com/YutaroOgawa/Deep-Reinforcement-Learning-Book (MIT License, Copyright (c) 2018 Yutaro Ogawa).
 
 Settings and data structures are theirs: a 4-32-32-2 network, Adam at 1e-4, a list of namedtuples taken apart with zip
 and cat, one update a step, +1 for reaching the limit as if it were an end, and for prioritized replay the TD errors
@@ -59,7 +62,7 @@ class PortedAgent:
         self.target.load_state_dict(self.main.state_dict())
         self.optimizer = torch.optim.Adam(self.main.parameters(), lr=1e-4)
 
-    def act(self, state):
+    def greedy(self, state):
         """Returns the greedy actions for states (B, 4), as the scripts' agents do."""
         with torch.no_grad():
             return self.main(torch.from_numpy(state)).argmax(1).numpy()

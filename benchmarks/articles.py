@@ -20,8 +20,11 @@ def commands():
     for page in sorted(PAGES.glob("*.md")):
         for name, flags in re.findall(COMMAND, page.read_text()):
             words = flags.split()
-            settings = zip(words[::2], words[1::2], strict=True)
-            found[page.stem] = name, {k[2:].replace("-", "_"): float(v) for k, v in settings}
+            settings = {}
+            for flag, value in zip(words[::2], words[1::2], strict=True):
+                kind = int if value.isdigit() else float
+                settings[flag[2:].replace("-", "_")] = kind(value)
+            found[page.stem] = name, settings
     return found | {"korean_per": ("per_dueling", found["korean_per"][1])}
 
 
@@ -30,8 +33,8 @@ def work(task):
     page, seed = task
     name, settings = commands()[page]
     agent, result = train_script(name, seed, **settings)
-    limit = {key: int(value) for key, value in settings.items() if key == "max_steps"}
-    return {FOLDER / "articles.csv": line(page, seed, agent, result, **limit)}
+    row = line(page, seed, agent, result, agent.config.max_steps)
+    return {FOLDER / "articles.csv": row}
 
 
 def main():

@@ -58,14 +58,15 @@ def ours(num_envs, bfloat16, steps):
     """Trains; returns steps a second, and peak memory."""
     import a2c_breakout as script
 
+    config = script.Config(steps=WARM_UP + steps, num_envs=num_envs, bfloat16=bool(bfloat16))
     marks, learn = [], script.Agent.learn
 
     def timed(self, rollout, next_state):
-        marks.append((self.env_steps, time.perf_counter()))
+        marks.append((len(marks) * rollout.valid.numel(), time.perf_counter()))
         return learn(self, rollout, next_state)
 
     script.Agent.learn = timed
-    script.train(script.Config(steps=WARM_UP + steps, num_envs=num_envs, bfloat16=bfloat16))
+    script.train(config)
     (first, start), (last, end) = next(mark for mark in marks if mark[0] >= WARM_UP), marks[-1]
     return {"speed": (last - first) / (end - start), "memory": peak()}
 
@@ -79,17 +80,18 @@ def per(bfloat16, alpha, keep, steps):
     import torch
 
     marks, learn, empty = [], script.Agent.learn, torch.empty
+    settings = {"learn_start": WARM_UP, "bfloat16": bool(bfloat16), "alpha": alpha}
+    settings |= {"num_envs": GAMES, "batch_size": BATCH}
+    config = script.Config(steps=2 * WARM_UP + steps, **settings)
 
-    def timed(self):
-        marks.append((self.env_steps, time.perf_counter()))
-        return learn(self)
+    def timed(self, memory, progress):
+        marks.append((round(progress * config.steps), time.perf_counter()))
+        return learn(self, memory, progress)
 
     script.Agent.learn = timed
-    settings = {"learn_start": WARM_UP, "bfloat16": bfloat16, "alpha": alpha}
-    settings |= {"num_envs": GAMES, "batch_size": BATCH}
     if not keep:
         torch.empty = lambda *a, **k: None if k.get("dtype") == torch.uint8 else empty(*a, **k)
-    script.train(script.Config(steps=2 * WARM_UP + steps, **settings))
+    script.train(config)
     (first, start), (last, end) = next(m for m in marks if m[0] >= 2 * WARM_UP), marks[-1]
     return {"speed": (last - first) / (end - start), "memory": peak()}
 
@@ -100,7 +102,7 @@ def dqn_network(bfloat16, steps):
     import per_breakout as script
     import torch
 
-    config = script.Config(bfloat16=bfloat16, num_envs=GAMES, batch_size=BATCH)
+    config = script.Config(bfloat16=bool(bfloat16), num_envs=GAMES, batch_size=BATCH)
     agent, rng = script.Agent(config), np.random.default_rng(0)
     state, next_state = (
         torch.from_numpy(rng.integers(256, size=(BATCH, 4, 84, 84), dtype=np.uint8))
@@ -108,12 +110,12 @@ def dqn_network(bfloat16, steps):
     )
     one = torch.ones(BATCH)
     batch = script.Batch(state, one.long()[:, None], one, next_state, one, one, None)
-    agent.memory = SimpleNamespace(sample=lambda *_: batch, update=lambda *_: None)
+    memory = SimpleNamespace(sample=lambda *_: batch, update=lambda *_: None)
 
     def rounds(n):
         for _ in range(n):
             agent.act(state[:GAMES].numpy(), 0.01)
-            agent.learn()
+            agent.learn(memory, 0.5)
 
     torch.empty(2**25 - 2**16, dtype=torch.uint8)  # as train() does
     rounds(WARM_UP // 10 // GAMES)
@@ -166,7 +168,7 @@ def network(num_envs, bfloat16, steps):
 
     import a2c_breakout as script
 
-    config = script.Config(num_envs=num_envs, bfloat16=bfloat16)
+    config = script.Config(num_envs=num_envs, bfloat16=bool(bfloat16))
     agent, storage, rng = script.Agent(config), script.RolloutStorage(), np.random.default_rng(0)
     torch.manual_seed(0)
     states = rng.integers(256, size=(6, num_envs, 4, 84, 84), dtype=np.uint8)
@@ -174,7 +176,8 @@ def network(num_envs, bfloat16, steps):
 
     def update():
         for state in states[:-1]:
-            storage.insert(*agent.sample(state)[1:], reward, no, no, ~no)
+            _, log_prob, entropy, value = agent.sample(state)
+            storage.insert(script.Rollout(log_prob, entropy, value, reward, no, no, ~no))
         agent.learn(storage.take(), states[-1])
 
     for _ in range(WARM_UP // num_envs // 5):

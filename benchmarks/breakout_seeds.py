@@ -1,7 +1,7 @@
 """Trains a2c_breakout.py on a seed and notes what its history doesn't show; plays with what came of it.
 
     python benchmarks/breakout_seeds.py train [--seed 0] [--output-dir runs/seeds/seed_0] [--slow-first-layer] [SETTING ...]
-    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--fire 1] [--max-frames 108000] [--output-dir DIR] [--weights FILE]
+    python benchmarks/breakout_seeds.py play [--seed 0] [--games 100] [--no-fire] [--max-frames 108000] [--output-dir DIR] [--weights FILE]
     python benchmarks/breakout_seeds.py collect [--output-dir runs/seeds]
 
 `train` is `python a2c_breakout.py --seed SEED SETTING ...`, with `--resume` where the folder has a checkpoint. Beside the
@@ -29,8 +29,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from breakout_steps import SlowFirstLayer
-
 import a2c_breakout as script
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,10 +44,25 @@ def ball(state):
     return state[:, :, BALL[0], BALL[1]].any((2, 3))
 
 
+class SlowFirstLayer(script.Agent):
+    """An Agent whose first layer moves a tenth as far."""
+
+    def learn(self, rollout, next_state):
+        """The script's update, nine tenths of which the first layer takes back."""
+        first = list(self.network.conv[0].parameters())
+        before = [parameter.detach().clone() for parameter in first]
+        loss = super().learn(rollout, next_state)
+        with torch.no_grad():
+            for parameter, old in zip(first, before, strict=True):
+                parameter.copy_(old + 0.1 * (parameter - old))
+        return loss
+
+
 class WatchedAgent(script.Agent):
     """An Agent that notes the parts of its updates in a file. What it learns is the same."""
 
     path = None
+    env_steps = 0  # of the training, when it began in this process
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -71,17 +84,12 @@ class WatchedAgent(script.Agent):
 
         with patch.object(script.nn.utils, "clip_grad_norm_", noted):
             loss = super().learn(rollout, next_state)
+        self.env_steps += rollout.valid.numel()
         if len(self.seen) == EVERY:
             row = pandas.DataFrame([[self.env_steps, *np.mean(self.seen, 0)]], columns=UPDATES)
             row.to_csv(self.path, mode="a", header=False, index=False, float_format="%.4f")
             self.seen = []
         return loss
-
-    def restore(self, saved):
-        """Goes back to a checkpoint; what was noted after it goes."""
-        super().restore(saved)
-        rows = pandas.read_csv(self.path).reindex(columns=UPDATES)
-        rows[rows.env_steps <= self.env_steps].to_csv(self.path, index=False)
 
 
 class SlowWatchedAgent(SlowFirstLayer, WatchedAgent):
@@ -93,9 +101,16 @@ def train(folder, arguments, agent=WatchedAgent):
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     WatchedAgent.path = folder / "updates.csv"
-    resume = ["--resume"] if (folder / "checkpoint.pth").exists() else []
-    if not resume:
-        pandas.DataFrame(columns=UPDATES).to_csv(WatchedAgent.path, index=False)
+    checkpoint = folder / "checkpoint.pth"
+    resume = ["--resume"] if checkpoint.exists() else []
+    WatchedAgent.env_steps = 0
+    rows = pandas.DataFrame(columns=UPDATES)
+    if resume:  # what was noted after the checkpoint goes
+        progress = torch.load(checkpoint, weights_only=True)["progress"]
+        WatchedAgent.env_steps = progress["env_steps"]
+        rows = pandas.read_csv(WatchedAgent.path).reindex(columns=UPDATES)
+        rows = rows[rows.env_steps <= WatchedAgent.env_steps]
+    rows.to_csv(WatchedAgent.path, index=False)
     with patch.object(script, "Agent", agent):
         script.main([*arguments, "--output-dir", str(folder), "--no-media", *resume])
 
@@ -180,7 +195,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--games", type=int, default=GAMES)
     parser.add_argument("--max-frames", type=int, default=LIMIT)
-    parser.add_argument("--fire", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--fire", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--slow-first-layer", action="store_true")
@@ -196,11 +211,12 @@ def main():
     folder = options.output_dir or Path(f"runs/seeds/seed_{options.seed}")
     if options.mode == "train":
         agent = SlowWatchedAgent if options.slow_first_layer else WatchedAgent
-        train(folder, ["--seed", str(options.seed), "--fire", str(options.fire), *settings], agent)
+        fire = "--fire" if options.fire else "--no-fire"
+        train(folder, ["--seed", str(options.seed), fire, *settings], agent)
         return
     agent = script.Agent(script.Config(seed=options.seed, fire=options.fire))
     weights = options.weights or folder / "weights.pth"
-    script.load(weights, agent.network.load_state_dict)
+    script.load_weights(agent, weights)
     table = play(agent, options.seed, options.games, options.max_frames)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "games.csv", index=False)

@@ -2,7 +2,7 @@
 
     python benchmarks/costs.py
 
-- learning: steps a second while every update is made (no pause), scripts and ports in turn; of the
+- learning: steps a second while every step is followed by an update (no tests), scripts and ports in turn; of the
   ports the first 60 episodes, in which PER replays uniformly for 30, as the book does
 - per_step: time of a step of per_cartpole.py relative to one of ddqn_cartpole.py, while learning, in turn
 - sum_tree: microseconds a step for the tree of per_cartpole.py (the push, and its share of a draw and an update)
@@ -39,7 +39,7 @@ def speed_of_script(name, seed, threads=1):
     state, _ = env.reset(seed=seed)
     agent, start = script.Agent(config, 4, 2), time.perf_counter()
     for step in range(1, STEPS + 1):
-        action = agent.act(state, config.epsilon)
+        action = agent.act(state, explore=True)
         next_state, reward, terminated, truncated, _ = env.step(action)
         agent.memory.push(state, action, reward, next_state, terminated)
         state = env.reset()[0] if terminated or truncated else next_state
@@ -83,7 +83,7 @@ def tree_cost(size, rounds=2000):
     start = time.perf_counter()
     for leaf, value in zip(leaves.tolist(), values, strict=True):
         memory.tree[leaf] = 1.0
-        memory.update(memory.tree.find(value * memory.tree.nodes[1]), td_error)
+        memory.update(memory.tree.find(value * memory.tree.total()), td_error)
     return (time.perf_counter() - start) / rounds * 1e6
 
 

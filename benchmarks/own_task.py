@@ -65,7 +65,7 @@ def main():
             summary = json.loads((folder / str(seed) / "summary.json").read_text())
             keys = ("solved", "episodes", "env_steps", "train_seconds")
             row = {"program": name, "seed": seed} | {key: summary[key] for key in keys}
-            row |= {f"return_{k}": summary["evaluation"][k] for k in ("mean", "min")}
+            row |= {f"return_{k}": summary[f"greedy_{k}"] for k in ("mean", "min")}
             pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
 
 

@@ -69,26 +69,26 @@ def make_ended(*arguments, **settings):
     return Ended(MAKE(*arguments, **settings))
 
 
-class CutAtLimit(a2c_cartpole.RolloutStorage):
+class CutAtLimit(a2c_cartpole.Agent):
     """The limit ends the return."""
 
-    def insert(self, *step):
-        *rest, terminated, truncated, valid = step
-        super().insert(*rest, terminated | truncated, truncated & False, valid)
+    def returns(self, rollout, next_state):
+        terminated = rollout.terminated | rollout.truncated
+        return super().returns(rollout._replace(terminated=terminated), next_state)
 
 
-class Unmasked(a2c_cartpole.RolloutStorage):
+class Unmasked(a2c_cartpole.Agent):
     """Steps that only reset are learned from too."""
 
-    def insert(self, *step):
-        super().insert(*step[:-1], step[-1] | True)
+    def learn(self, rollout, next_state):
+        return super().learn(rollout._replace(valid=rollout.valid | True), next_state)
 
 
 class AnywhereTree(per_cartpole.SumTree):
     """Draws anywhere in the total, not one from each part."""
 
     def find(self, value):
-        anywhere = torch.rand(len(value), dtype=torch.float64).numpy() * self.nodes[1]
+        anywhere = torch.rand(len(value), dtype=torch.float64).numpy() * self.total()
         return super().find(anywhere)
 
 
@@ -96,7 +96,7 @@ class NewAsIfKnown(per_cartpole.ReplayMemory):
     """A new transition has the priority of one without error."""
 
     def push(self, *transition):
-        place = self.pushed % len(self.columns[0])
+        place = self.pushed % self.capacity
         super().push(*transition)
         self.tree[place] = self.config.priority_epsilon**self.config.alpha
 
@@ -127,8 +127,8 @@ VARIANTS = {  # script: {variant: (settings, what is replaced: {name in the scri
         "20-step returns": ({"num_steps": 20}, {}),
         "no entropy term": ({"entropy_coef": 0.0}, {}),
         "gradients not clipped": ({"max_grad_norm": 1000.0}, {}),
-        "resets not masked": ({}, {"RolloutStorage": Unmasked}),
-        "the limit is an end": ({}, {"RolloutStorage": CutAtLimit}),
+        "resets not masked": ({}, {"Agent": Unmasked}),
+        "the limit is an end": ({}, {"Agent": CutAtLimit}),
     },
     "per": {
         "as it is": ({}, {}),

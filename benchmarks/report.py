@@ -21,8 +21,6 @@ from PIL import Image
 from seeds import FOLDER, SCRIPTS
 from tables import markdown, number
 
-import weights
-
 ROOT = Path(__file__).parent.parent
 Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
 PICTURES = {  # each with the results it is drawn from, and by what
@@ -94,7 +92,7 @@ def written():
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
     arms, rates = ([read(name), read(f"{name}_scores")] for name in ("arms", "rates"))
     steps = "environment steps of training"
-    agent, rule = tables.agent(history, games), tables.groups(read("rule"))
+    agent, thousand = tables.agent(history, games), tables.groups(read("thousand"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
     blocks = {  # a page's block: its table, and what stands above the first column
         "docs/results.md": {
@@ -107,19 +105,17 @@ def written():
             "arms": (tables.arms(tables.SWITCHES, *arms), "arm"),
             "rates": (tables.arms(tables.RATES, *rates, tables.LATER[:4]), "training"),
             "exchanged": (exchanged, "program"),
-            "rule": (tables.seeds(rule), "program"),
+            "thousand": (tables.seeds(thousand), "program"),
             "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
             "a2c_steps": (tables.steps(read("breakout_steps")), "one thing changed"),
             "a2c_layers": (tables.layers(read("breakout_steps")), "updates"),
-            "divergence": (tables.divergence(read("divergence")), "from update 800 of"),
         },
         "docs/per_ablation.md": {
             "ablation": (tables.ablation(read("ablation")), "variant"),
             "inside": (tables.inside(read("inside")), "optimizer, rate, weights"),
             "weighted": (tables.arms(tables.WEIGHTED, *arms), "optimizer, weights"),
-        }
-        | {name: (table, table.index.name) for name, table in weights.tables().items()},
+        },
         "docs/parts.md": {"parts": (tables.parts(read("parts")), "script: variant")},
         "docs/articles/README.md": {"articles": (tables.articles(read("articles")), "page")},
         "docs/articles/dezero.md": {
@@ -140,8 +136,8 @@ def written():
         missing += faults
     for script, words in expectations(rows, history, games):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
-        pattern = '(?s)\nExpect: .*?\n"""'  # the last lines of the introduction
-        texts[path] = re.sub(pattern, f'\n{words}\n"""', path.read_text(), count=1)
+        pattern = r"(?s)\nExpect: .*?(\.|EXPECT_\w+)\n"  # to a full stop at the end of a line
+        texts[path] = re.sub(pattern, f"\n{words}\n", path.read_text(), count=1)
     return texts, missing
 
 

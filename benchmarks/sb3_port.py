@@ -53,7 +53,7 @@ class Greedy:
     def __init__(self, model):
         self.model = model
 
-    def act(self, state):
+    def greedy(self, state):
         """Returns the greedy actions for states (B, 4)."""
         return self.model.predict(state, deterministic=True)[0]
 

@@ -1,7 +1,7 @@
 """Trains every script on many seeds, beside what it is compared with: a line of results/seeds.csv each.
 
     python benchmarks/seeds.py [--seeds 100] [--port-seeds 50] [--sb3-seeds 20] [--jobs 2]
-    python benchmarks/seeds.py --output rule --first 1000 --seeds 300 --port-seeds 0 --sb3-seeds 0
+    python benchmarks/seeds.py --output thousand --first 1000 --seeds 1000 --port-seeds 0 --sb3-seeds 0
     python benchmarks/seeds.py --output per_dueling --only per_dueling
 
 - cartpole: the scripts, with their defaults
@@ -12,6 +12,9 @@
 They take turns seed by seed in the same worker processes, so that a ratio of their times is fair
 however the machine's speed changes. What is in the CSV already is not run again: stop it and start
 it as you like. The steps of each single episode are in results/curves_seeds.csv.
+
+Solved: by the rule of each script; ports and SB3 by the book's, ten episodes in a row that stood.
+max_target (Q scripts only): the largest target of any batch. No true value is above 0 here.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import importlib
 import io
 import multiprocessing
 import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -35,35 +39,56 @@ PROGRAMS = {"cartpole": (*SCRIPTS, "per_dueling"), "port": PORTS, "sb3": ("dqn",
 FOLDER = Path(__file__).parent / "results"
 
 
+def watched(agent_class, largest):
+    """The agent class of a Q script; its targets put the largest of every batch into a list."""
+
+    class Watched(agent_class):
+        def td_target(self, batch):
+            target = super().td_target(batch)
+            largest.append(target.max().item())
+            return target
+
+    return Watched
+
+
 def train_script(name, seed, **settings):
     """Trains one script, with its defaults but for the settings; returns (agent, result)."""
     script = importlib.import_module(f"{name.removesuffix('_dueling')}_cartpole")
-    config, network = script.Config(seed=seed, **settings), contextlib.nullcontext()
-    if name == "per_dueling":
-        dueling = importlib.import_module("dueling_cartpole")
-        network = mock.patch.object(script, "QNetwork", dueling.QNetwork)
-    with contextlib.redirect_stdout(io.StringIO()), network:
+    config = script.Config(seed=seed, **settings)
+    largest = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if name != "a2c":
+            agent_class = watched(script.Agent, largest)
+            stack.enter_context(mock.patch.object(script, "Agent", agent_class))
+        if name == "per_dueling":
+            dueling = importlib.import_module("dueling_cartpole")
+            stack.enter_context(mock.patch.object(script, "QNetwork", dueling.QNetwork))
+        start = time.perf_counter()
         agent, history = script.train(config)
+        seconds = time.perf_counter() - start
     last = history[-1]
-    steps = [row.mean_steps if name == "a2c" else row.steps for row in history]
-    ten = next((row.env_steps for row in history if row.full_in_a_row >= 10), None)
+    if name == "a2c":
+        means = [row.mean_steps for row in history]
+        steps = [float("nan") if mean is None else mean for mean in means]
+    else:
+        steps = [row.steps for row in history]
     return agent, {
-        "solved": last.full_in_a_row >= config.solved_after,
+        "solved": last.passed if name == "a2c" else last.full_tests == config.solved_after,
         "episodes": last.episodes if name == "a2c" else last.episode,
-        "ten_in_a_row": ten,
-        "train_seconds": agent.seconds,
+        "train_seconds": seconds,
+        "max_target": max(largest, default=None),
         "curve": list(zip(steps, (row.env_steps for row in history), strict=True)),
     }
 
 
 def train(kind, name, seed):
-    """Trains one program; returns (agent, result); a port's or SB3's criterion is ten in a row."""
+    """Trains one program; returns (agent, result)."""
     if kind == "cartpole":
         return train_script(name, seed)
     module = importlib.import_module({"port": "article_port", "sb3": "sb3_port"}[kind])
     agent, result = module.train(name, seed)
-    ten = result["curve"][-1][1] if result["solved"] else None
-    return agent, {"episodes": len(result["curve"]), "ten_in_a_row": ten} | result
+    return agent, {"episodes": len(result["curve"]), "max_target": None} | result
 
 
 def line(program, seed, agent, result, max_steps=200):
@@ -72,14 +97,15 @@ def line(program, seed, agent, result, max_steps=200):
 
     config = dqn_cartpole.Config(max_steps=max_steps)
     steps = dqn_cartpole.evaluate(agent, config, seed=2**32 + seed)
+    target = result["max_target"]
     return {
         "program": program,
         "seed": seed,
         "solved": int(result["solved"]),
         "episodes": result["episodes"],
         "env_steps": result["curve"][-1][1],
-        "ten_in_a_row": result["ten_in_a_row"],
         "train_seconds": round(result["train_seconds"], 3),
+        "max_target": None if target is None else round(target, 4),
         "evaluation_mean": steps.mean(),
         "evaluation_min": steps.min(),
     }
@@ -93,7 +119,8 @@ def work(output, task):
     program = f"{name}_{kind}"
     curve = {"program": program, "seed": seed, "steps": steps, "env_steps": env_steps}
     row = line(program, seed, agent, result)
-    return {FOLDER / f"curves_{output}.csv": curve, FOLDER / f"{output}.csv": row}
+    curves = {} if output == "thousand" else {FOLDER / f"curves_{output}.csv": curve}
+    return curves | {FOLDER / f"{output}.csv": row}
 
 
 def read(name):

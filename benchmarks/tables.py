@@ -15,14 +15,13 @@ HEADS = {  # Japanese, Korean
     "episodes": ("エピソード", "에피소드"),
     "environment steps": ("環境ステップ", "환경 스텝"),
     "seconds": ("秒", "초"),
-    "evaluation, worst seed": ("評価: 最も悪いシード", "평가: 최악의 시드"),
+    "evaluation, worst seed": ("評価(最悪のシード)", "평가: 최악의 시드"),
     "environment steps of training": ("学習した環境ステップ", "학습한 환경 스텝"),
     "games": ("ゲーム数", "게임 수"),
     "mean score": ("平均得点", "평균 점수"),
     "standard deviation": ("標準偏差", "표준편차"),
     "min": ("最低", "최저"),
     "max": ("最高", "최고"),
-    "best life": ("1ライフの最高得点", "한 라이프 최고 점수"),
 }
 
 
@@ -37,9 +36,11 @@ def spread(values, form=number, low=False):
     return f"{form(values.median())} ({form(tail)}; {form(values.min() if low else values.max())})"
 
 
-def ten(rows):
-    """Environment steps until ten in a row; a seed without them counts with all it was given."""
-    return rows.ten_in_a_row.fillna(rows.env_steps) if "ten_in_a_row" in rows else rows.env_steps
+def largest_target(rows):
+    """The spread of the largest targets; nothing for programs of which none is known."""
+    if "max_target" not in rows or rows.max_target.isna().any():
+        return ""
+    return spread(rows.max_target, "{:.2f}".format)
 
 
 def groups(rows):
@@ -55,17 +56,19 @@ def seeds(lines):
             "seeds solved": f"{group.solved.sum():.0f} / {len(group)}",
             "episodes": spread(group.episodes),
             "environment steps": spread(group.env_steps),
-            "ten in a row at": number(ten(group).median()),
             "seconds": spread(group.train_seconds, "{:.1f}".format),
+            "largest target": largest_target(group),
             "evaluation": spread(group.evaluation_mean, "{:.1f}".format, low=True),
         }
-    return pd.DataFrame(table).T
+    table = pd.DataFrame(table).T
+    known = (table["largest target"] != "").any()
+    return table if known else table.drop(columns="largest target")
 
 
 def short(rows):
     """The five scripts for the READMEs, without the worst seeds but with the worst evaluation."""
     table = seeds(groups(rows)).loc[[ORDER[f"{name}_cartpole"] for name in SCRIPTS]]
-    table = table.drop(columns=["evaluation", "ten in a row at"])
+    table = table.drop(columns=["evaluation", "largest target"], errors="ignore")
     table = table.replace(r"; [\d,.]+", "", regex=True)
     worst = rows.groupby("program").evaluation_mean.min().rename(ORDER)
     return table.assign(**{"evaluation, worst seed": worst[table.index].map("{:.1f}".format)})
@@ -78,7 +81,7 @@ def ablation(rows):
         for name in rows.program.unique():
             chosen = (rows.program == name) & (rows.share == share)
             variants[f"{name}, {words}"] = rows[chosen]
-    table = seeds(variants).drop(columns=["seconds", "ten in a row at"])
+    table = seeds(variants).drop(columns="seconds")
     weights = [f"{group.mean_weight.median():.2f}" for group in variants.values()]
     return table.assign(**{"mean weight": weights})
 
@@ -97,7 +100,7 @@ def places(rows):
 
 def inside(rows):
     """Importance weights outside, inside the loss and without, under each optimizer."""
-    return seeds(places(rows)).drop(columns=["seconds", "ten in a row at"])
+    return seeds(places(rows)).drop(columns="seconds")
 
 
 ARTICLES = {  # page: episodes until solved, as the article tells
@@ -110,7 +113,7 @@ ARTICLES = {  # page: episodes until solved, as the article tells
     "korean_per": "",
     "dezero": "",
 }
-SWITCHES = {  # arms of breakout_arms.py
+SWITCHES = {  # arms of results/arms.csv
     "double": "double DQN",
     "dueling": "dueling double DQN",
     "per": "prioritized double DQN",
@@ -128,7 +131,7 @@ RATES = {  # trainings of per_breakout.py
     "defaults": "rate 2e-4",
     "falling": "rate from 2e-4 to 0",
 }
-WARM_UP = 100  # updates of breakout_steps.py that are left out: Adam begins anew
+WARM_UP = 100  # updates in results/breakout_steps.csv that are left out: Adam begins anew
 
 
 def arms(names, history, scores, marks=MARKS):
@@ -148,7 +151,7 @@ def arms(names, history, scores, marks=MARKS):
 def articles(rows):
     """The articles' settings in the scripts, beside the one run of each article."""
     chosen = {f"[{page}]({page}.md)": rows[rows.program == page] for page in ARTICLES}
-    table = seeds(chosen).drop(columns=["seconds", "ten in a row at"])
+    table = seeds(chosen).drop(columns="seconds")
     table.insert(0, "the article's run", list(ARTICLES.values()))
     return table
 
@@ -157,16 +160,6 @@ def gridworld(rows):
     """The grid world by Q-learning with a network: how many seeds got how many places right."""
     right = rows.right.value_counts().sort_index(ascending=False)
     table = {f"{count} of {rows.places[0]}": {"seeds": n} for count, n in right.items()}
-    return pd.DataFrame(table).T
-
-
-def divergence(rows):
-    """How often trainings go astray from where one seed was, with one thing changed."""
-    table = {}
-    for (seed, variant), group in rows.groupby(["seed", "variant"], sort=False):
-        row = {"solved": f"{group.solved.sum()} / {len(group)}"}
-        row |= {f"above {high}": (group.largest > high).sum() for high in (1, 2, 5)}
-        table[f"seed {seed}, {variant}"] = row | {"median": f"{group.largest.median():.2f}"}
     return pd.DataFrame(table).T
 
 
@@ -228,7 +221,7 @@ def games(rows):
 
 def own_task(rows):
     """Other tasks, by the diffs of docs/own_task.md: returns of 100 episodes after the training."""
-    table, wanted = {}, {"acrobot": -100, "lander": 200}
+    table, wanted = {}, {"acrobot": -100}
     for name, group in rows.groupby("program", sort=False):
         good = group.return_mean >= wanted[name.split("_")[0]]
         table[f"`{name}`"] = {
@@ -247,7 +240,7 @@ def programs(rows):
 
 def parts(rows):
     """The scripts with one part left out or done otherwise."""
-    return seeds(programs(rows)).drop(columns=["seconds", "ten in a row at"])
+    return seeds(programs(rows)).drop(columns="seconds")
 
 
 def ratios(rows, learning):
@@ -264,7 +257,6 @@ def ratios(rows, learning):
             "seconds": f"{a.train_seconds.median() / b.train_seconds.median():.2f}",
             "slowest seed": f"{a.train_seconds.max() / b.train_seconds.max():.2f}",
             "environment steps": f"{a.env_steps.median() / b.env_steps.median():.2f}",
-            "until ten in a row": f"{ten(a).median() / ten(b).median():.2f}",
             "steps/s while learning": f"{speed:.1f}" if speed else "",
         }
     return pd.DataFrame(table).T
@@ -282,9 +274,11 @@ def costs(costs):
 
 def agent(history, games):
     """The shipped Breakout agent."""
-    score, life, steps = games.score, games.best_life.max(), f"{history.env_steps.iloc[-1]:,}"
-    row = [len(score), f"{score.mean():.1f}", f"{score.std(ddof=0):.1f}", score.min(), score.max()]
-    return pd.DataFrame([[*row, life]], [steps], list(HEADS)[-6:])
+    score = games.score
+    row = {"games": len(score), "mean score": f"{score.mean():.1f}"}
+    row |= {"standard deviation": f"{score.std(ddof=0):.1f}"}
+    row |= {"min": score.min(), "max": score.max()}
+    return pd.DataFrame([row], [f"{history.env_steps.iloc[-1]:,}"])
 
 
 def speed(medians):
