@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.10"
 # dependencies = ["gymnasium[classic-control]>=1.0", "matplotlib>=3.8", "numpy>=1.26"]
@@ -17,16 +18,20 @@ Beside 「倒立振子問題」 and 「経験再生」 in the notebook on ゼロ
 import argparse
 import os
 import sys
-from collections import deque, namedtuple
+import tempfile
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from matplotlib.figure import Figure
+
+NAME = "first_look"
 
 
-# %% Config
+# %% Settings
 @dataclass
 class Config:
     """All settings. ValueError if one makes no sense."""
@@ -37,13 +42,21 @@ class Config:
     batch_size: int = 32
 
     def __post_init__(self):
-        if not (self.seed >= 0 and self.memory_size >= self.steps >= self.batch_size > 0):
-            raise ValueError(f"{self} makes no sense")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        if not 0 < self.batch_size <= self.steps <= self.memory_size:
+            raise ValueError("a batch must fit into the steps, and they into the memory")
 
 
 # %% Memory
-# state and next_state (4,): position, speed, angle, angular velocity; terminated: the pole fell
-Transition = namedtuple("Transition", "state action reward next_state terminated")
+class Transition(NamedTuple):
+    """One step; or a batch of B steps, a column each."""
+
+    state: np.ndarray  # (4,): position, speed, angle, angular velocity; or (B, 4)
+    action: int  # 0: push to the left, 1: to the right; or (B,)
+    reward: float  # or (B,)
+    next_state: np.ndarray  # as state
+    terminated: bool  # whether the pole fell, or the cart went too far out; or (B,)
 
 
 class ReplayMemory:
@@ -56,90 +69,128 @@ class ReplayMemory:
     def __len__(self):
         return len(self.transitions)
 
-    def push(self, *transition):
-        self.transitions.append(Transition(*transition))
+    def push(self, state, action, reward, next_state, terminated):
+        """Store a transition."""
+        self.transitions.append(Transition(state, action, reward, next_state, terminated))
 
     def sample(self, batch_size):
         """Return a Transition of columns: (B, 4) each state, (B,) the others."""
         index = self.rng.choice(len(self), batch_size, replace=False)
-        return Transition(*map(np.array, zip(*(self.transitions[i] for i in index))))
+        drawn = [self.transitions[i] for i in index]
+        return Transition(
+            state=np.array([transition.state for transition in drawn]),
+            action=np.array([transition.action for transition in drawn]),
+            reward=np.array([transition.reward for transition in drawn]),
+            next_state=np.array([transition.next_state for transition in drawn]),
+            terminated=np.array([transition.terminated for transition in drawn]),
+        )
 
 
 # %% Play
-@patch.dict(os.environ, SDL_VIDEODRIVER="dummy")  # no display is needed
 def play(config):
     """Push by chance; return the memory, and a picture (400, 600, 3) of each state."""
+    os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
     env = gym.make("CartPole-v1", render_mode="rgb_array")
-    memory, frames = ReplayMemory(config), []
-    state, _ = env.reset(seed=config.seed)
     env.action_space.seed(config.seed)
+    state, _ = env.reset(seed=config.seed)
+    memory = ReplayMemory(config)
+    frames = []
     for _ in range(config.steps):
         frames.append(env.render())
         action = env.action_space.sample()
         next_state, reward, terminated, truncated, _ = env.step(action)
         memory.push(state, action, reward, next_state, terminated)
-        state = env.reset()[0] if terminated or truncated else next_state
+        state = next_state
+        if terminated or truncated:
+            state, _ = env.reset()
     env.close()
+    del os.environ["SDL_VIDEODRIVER"]  # a window of yours needs the display
     return memory, frames
 
 
 # %% Results
-def draw(memory, frames):
-    """Return a figure of all pictures, ten in a row; a red frame: the pole falls in this step."""
-    from matplotlib.figure import Figure
-
-    rows = -(-len(frames) // 10)
-    figure = Figure((12, 0.85 * rows), layout="constrained")
-    for axes in (all_axes := figure.subplots(rows, 10, squeeze=False)).flat:
-        axes.set_axis_off()
-    for step, (axes, frame) in enumerate(zip(all_axes.flat, frames)):
-        axes.set_axis_on()
-        axes.imshow(frame[150:320:2, ::2])
+def draw(memory, frames, shown=12):
+    """Return a figure of up to `shown` steps, from the first to the one in which the pole falls."""
+    falls = [step for step, row in enumerate(memory.transitions) if row.terminated]
+    last = falls[0] if falls else len(frames) - 1
+    steps = np.unique(np.linspace(0, last, shown).round().astype(int))
+    rows = -(-len(steps) // 3)  # rounded up
+    figure = Figure(figsize=(9, 1.35 * rows + 0.4), layout="constrained")
+    figure.suptitle("CartPole, pushed by chance, until the pole falls", fontsize=14)
+    places = figure.subplots(rows, 3, squeeze=False).ravel()
+    for axes, step in zip(places, steps):
+        transition = memory.transitions[step]
+        axes.imshow(frames[step][140:340])  # the rows of cart and pole
+        angle = np.degrees(transition.state[2])
+        push = "right" if transition.action == 1 else "left"
+        axes.set_title(f"step {step}: {angle:.1f}°, push {push}", fontsize=10)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(step, fontsize=6, pad=1)
-        fell = memory.transitions[step].terminated
-        axes.spines[:].set(color="red" if fell else "0.8", linewidth=2 if fell else 0.5)
+        axes.spines[:].set_color("0.7")
+        if transition.terminated:
+            axes.set_title(f"step {step}: {angle:.1f}°, it falls", fontsize=10, color="C3")
+            axes.spines[:].set(color="C3", linewidth=3)
+    for axes in places[len(steps) :]:
+        axes.set_axis_off()
     return figure
 
 
 def table(memory, rows=10):
     """Return the first steps as text."""
     lines = ["step  position   speed   angle  angular velocity  action  reward  terminated"]
-    for step, (state, action, reward, _, terminated) in enumerate(memory.transitions):
-        numbers = "{:8.3f}  {:6.3f}  {:6.3f}  {:16.3f}".format(*state)
-        lines.append(f"{step:4}  {numbers}  {action:6}  {reward:6}  {terminated!s:>10}")
+    for step, transition in enumerate(memory.transitions):
+        position, speed, angle, angular_velocity = transition.state
+        state = f"{position:8.3f}  {speed:6.3f}  {angle:6.3f}  {angular_velocity:16.3f}"
+        result = f"{transition.action:6}  {transition.reward:6}  {transition.terminated!s:>10}"
+        lines.append(f"{step:4}  {state}  {result}")
     return "\n".join(lines[: rows + 1])
 
 
 def shapes(memory, batch_size):
     """Return what the memory holds and returns, as text."""
+    first = memory.transitions[0]
     batch = memory.sample(batch_size)
-    lines = [f"The memory holds {len(memory)} of at most {memory.transitions.maxlen} transitions."]
-    lines.append("column       of one transition   of a batch")
-    for name, one, column in zip(batch._fields, memory.transitions[0], batch):
-        lines.append(f"{name:12} {np.shape(one)!s:19} {column.shape!s:8} {column.dtype}")
+    lines = [
+        f"The memory holds {len(memory)} of at most {memory.transitions.maxlen} transitions.",
+        "column       of one transition   of a batch",
+    ]
+    for name in Transition._fields:
+        one = np.shape(getattr(first, name))
+        column = getattr(batch, name)
+        lines.append(f"{name:12} {one!s:19} {column.shape!s:8} {column.dtype}")
     return "\n".join(lines)
 
 
 # %% Main
-def main(arguments=()):
-    """Play, print and draw; return the memory."""
-    parser = argparse.ArgumentParser("first_look.py", argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/first_look"))
+def parse(arguments):
+    """Return the options; nonsense ends the program with one line."""
+    parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
+    parser.add_argument("--seed", type=int, default=0, metavar="X")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
     options = parser.parse_args(arguments)
     if not 0 <= options.seed < 2**32:
-        parser.error(f"--seed {options.seed} is not from 0 to {2**32 - 1}")
+        parser.error(f"seed must be from 0 to {2**32 - 1}, not {options.seed}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        memory, frames = play(config := Config(options.seed))
-        draw(memory, frames).savefig(options.output_dir / "first_look.png", dpi=150)
+        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
     except OSError as error:
-        parser.error(error)
-    print(table(memory), shapes(memory, config.batch_size), sep="\n\n")
-    print(f"\nAll {len(frames)} pictures are in {options.output_dir}.")
+        parser.error(str(error))
+    return options
+
+
+def main(arguments=()):
+    """Play, print and draw; return the memory."""
+    options = parse(arguments)
+    config = Config(seed=options.seed)
+    memory, frames = play(config)
+    print(table(memory))
+    print()
+    print(shapes(memory, config.batch_size))
+    draw(memory, frames).savefig(options.output_dir / "first_look.png", dpi=150)
+    print(f"\nResults are in {options.output_dir}.")
     return memory
 
 
 if __name__ == "__main__":
-    main([] if "ipykernel" in sys.modules else sys.argv[1:])
+    in_cell = sys.argv[0].endswith("kernel_launcher.py")  # then the flags are the notebook's own
+    main([] if in_cell else sys.argv[1:])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.10"
 # dependencies = ["gymnasium>=1.0", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4"]
@@ -20,16 +21,22 @@ Beside 「DQN未満」 in the notebook on ゼロから作る Deep Learning 4.
 import argparse
 import itertools
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from torch import nn
 
+NAME = "gridworld"
 
-# %% Config
+
+# %% Settings
 @dataclass
 class Config:
     """All settings, those of the notebook."""
@@ -50,23 +57,31 @@ class GridWorld(gym.Env):
     pays 1 and ends the episode. A step into the wall or off the grid leads nowhere.
     """
 
-    MOVES, ARROWS = ((-1, 0), (1, 0), (0, -1), (0, 1)), "↑↓←→"
-    SHAPE, START, GOAL, WALL, BOMB = (3, 4), (2, 0), (0, 3), (1, 1), (1, 3)
+    MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # rows and columns
+    SHAPE = (3, 4)
+    START = (2, 0)
+    GOAL = (0, 3)
+    WALL = (1, 1)
+    BOMB = (1, 3)
     observation_space = gym.spaces.Box(0, 1, (12,), np.float32)
     action_space = gym.spaces.Discrete(4)
 
     def one_hot(self, place):
+        """Return the state (12,) of a place (row, column)."""
         return np.eye(12, dtype=np.float32)[np.ravel_multi_index(place, self.SHAPE)]
 
     def states(self):
-        return [p for p in np.ndindex(self.SHAPE) if p not in (self.WALL, self.GOAL)]
+        """Return all places in which one can act."""
+        return [place for place in np.ndindex(self.SHAPE) if place not in (self.WALL, self.GOAL)]
 
     def move(self, place, action):
         """Return where an action leads, and its reward."""
-        there = place[0] + self.MOVES[action][0], place[1] + self.MOVES[action][1]
+        down, right = self.MOVES[action]
+        there = (place[0] + down, place[1] + right)
         if there not in [*self.states(), self.GOAL]:
             there = place
-        return there, {self.GOAL: 1.0, self.BOMB: -1.0}.get(there, 0.0)
+        rewards = {self.GOAL: 1.0, self.BOMB: -1.0}
+        return there, rewards.get(there, 0.0)
 
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
@@ -75,7 +90,8 @@ class GridWorld(gym.Env):
 
     def step(self, action):
         self.place, reward = self.move(self.place, action)
-        return self.one_hot(self.place), reward, self.place == self.GOAL, False, {}
+        terminated = self.place == self.GOAL
+        return self.one_hot(self.place), reward, terminated, False, {}
 
 
 # %% Network
@@ -88,7 +104,8 @@ class QNetwork(nn.Module):
         self.q = nn.Linear(hidden_size, 4)
 
     def forward(self, state):
-        return self.q(self.hidden(state).relu())
+        hidden = torch.relu(self.hidden(state))
+        return self.q(hidden)
 
 
 # %% Agent
@@ -96,23 +113,31 @@ class Agent:
     """Acts epsilon-greedily and learns from each transition at once."""
 
     def __init__(self, config):
-        self.config, self.rng = config, np.random.default_rng(config.seed)
+        self.config = config
+        self.rng = np.random.default_rng(config.seed)
         self.q_network = QNetwork(config.hidden_size)
-        self.optimizer = torch.optim.SGD(self.q_network.parameters(), config.learning_rate)
+        self.optimizer = torch.optim.SGD(self.q_network.parameters(), lr=config.learning_rate)
 
     @torch.no_grad()
-    def act(self, state, epsilon=0.0):
-        """Return the greedy action in a state (12,), or a random one."""
-        if epsilon and self.rng.random() < epsilon:
+    def act(self, state):
+        """Return the greedy action in a state (12,), or, with probability epsilon, a random one."""
+        if self.rng.random() < self.config.epsilon:
             return int(self.rng.integers(4))
         return self.q_network(torch.from_numpy(state)).argmax().item()
 
+    @torch.no_grad()
+    def td_target(self, reward, next_state, terminated):
+        """y = r + gamma * max_a' Q(s', a')."""
+        if terminated:
+            return torch.tensor(reward)
+        next_q = self.q_network(torch.from_numpy(next_state)).max()
+        return reward + self.config.gamma * next_q
+
     def learn(self, state, action, reward, next_state, terminated):
         """Make one gradient step on one transition; return the loss."""
-        with torch.no_grad():
-            next_q = 0.0 if terminated else self.q_network(torch.from_numpy(next_state)).max()
-        target = torch.as_tensor(reward + self.config.gamma * next_q)
-        loss = (self.q_network(torch.from_numpy(state))[action] - target).square()
+        target = self.td_target(reward, next_state, terminated)
+        q = self.q_network(torch.from_numpy(state))[action]
+        loss = (q - target).square()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -120,17 +145,27 @@ class Agent:
 
 
 # %% Train
+def run_episode(agent, env):
+    """Play from the start to the goal, and learn from every step; return the losses."""
+    state, _ = env.reset()
+    losses = []
+    terminated = False
+    while not terminated:
+        action = agent.act(state)
+        next_state, reward, terminated, _, _ = env.step(action)
+        losses.append(agent.learn(state, action, reward, next_state, terminated))
+        state = next_state
+    return losses
+
+
 def train(config):
     """Train for `config.episodes`; return the agent and the mean loss of each episode."""
     torch.manual_seed(config.seed)
-    env, agent, history = GridWorld(), Agent(config), []
+    env = GridWorld()
+    agent = Agent(config)
+    history = []
     for _ in range(config.episodes):
-        (state, _), losses, terminated = env.reset(), [], False
-        while not terminated:
-            action = agent.act(state, config.epsilon)
-            next_state, reward, terminated, _, _ = env.step(action)
-            losses.append(agent.learn(state, action, reward, next_state, terminated))
-            state = next_state
+        losses = run_episode(agent, env)
         history.append(float(np.mean(losses)))
     return agent, history
 
@@ -139,62 +174,127 @@ def train(config):
 def q_values(agent):
     """Return {place: Q (4,)} for all places but the wall and the goal."""
     env = GridWorld()
-    return {p: agent.q_network(torch.from_numpy(env.one_hot(p))).numpy() for p in env.states()}
+    q = {}
+    for place in env.states():
+        state = torch.from_numpy(env.one_hot(place))
+        q[place] = agent.q_network(state).numpy()
+    return q
 
 
 def optimal(gamma):
     """Return the true {place: Q (4,)}, by value iteration."""
-    env, q = GridWorld(), {place: np.zeros(4) for place in GridWorld().states()}
+    env = GridWorld()
+    q = {place: np.zeros(4) for place in env.states()}
     for _ in range(100):  # more than enough: the goal is at most six steps away
         for place, action in itertools.product(q, range(4)):
             there, reward = env.move(place, action)
-            q[place][action] = reward + gamma * (q[there].max() if there in q else 0)
+            next_q = q[there].max() if there in q else 0.0
+            q[place][action] = reward + gamma * next_q
     return q
 
 
-# %% Results
-def draw(q, history):
-    """Return a figure: the losses; Q, a triangle an action; the greedy policy."""
-    from matplotlib import colormaps, colors, figure
+def is_optimal(q, truth, place):
+    """Return whether the greedy action at a place is one of the best."""
+    return truth[place][q[place].argmax()] > truth[place].max() - 1e-9
 
-    curve, values, policy = figure.Figure((14, 3.8), layout="constrained").subplots(1, 3)
-    curve.plot(history)
-    curve.set(title="Loss", xlabel="episode", ylabel="mean loss")
-    env, scale, colour = GridWorld(), colors.Normalize(-1, 1), colormaps["RdYlGn"]
-    for (row, column), q4 in q.items():
-        for (down, right), value in zip(env.MOVES, q4):
-            side = (right - abs(down)) / 2, (right + abs(down)) / 2, 0  # of a triangle, from column
-            level = (down - abs(right)) / 2, (down + abs(right)) / 2, 0
-            values.fill(np.add(column, side), np.add(row, level), ec="0.5", fc=colour(scale(value)))
-            values.text(column + right / 3, row + down / 3, f"{value:.2f}", ha="center", fontsize=6)
-        policy.text(column, row, env.ARROWS[q4.argmax()], ha="center", va="center", fontsize=20)
-    for axes, title in (values, "Q"), (policy, "Greedy policy"):
-        for (row, column), name in (env.GOAL, "goal"), (env.WALL, "wall"), (env.BOMB, "bomb"):
-            axes.text(column - 0.45, row - 0.35, name, fontsize=8, color="red")
-        axes.set(title=title, xlim=(-0.5, 3.5), ylim=(2.5, -0.5), xticks=[], yticks=[], aspect=1)
-    return curve.figure
+
+# %% Results
+def draw_grid(axes, title):
+    """Draw the empty grid with its wall and its goal."""
+    env = GridWorld()
+    for (row, column), name, colour in ((env.WALL, "wall", "0.8"), (env.GOAL, "goal", "0.95")):
+        axes.fill_between([column - 0.5, column + 0.5], row - 0.5, row + 0.5, color=colour)
+        axes.text(column, row, name, ha="center", va="center", fontsize=12)
+    axes.set(title=title, xlim=(-0.5, 3.5), ylim=(2.5, -0.5), aspect=1)
+    axes.set_xticks(np.arange(0.5, 3), labels=[])
+    axes.set_yticks(np.arange(0.5, 2), labels=[])
+    axes.tick_params(length=0)
+    axes.grid(color="0.5")
+
+
+def draw_q(axes, q):
+    """Draw Q: in each place a triangle for each action."""
+    env = GridWorld()
+    scale = Normalize(-1.4, 1.4)  # paler than -1 to 1, so that the numbers can be read
+    for (row, column), values in q.items():
+        for (down, right), value in zip(env.MOVES, values):
+            # The two corners of the side to which the action leads, and the middle
+            x = [column + (right - abs(down)) / 2, column + (right + abs(down)) / 2, column]
+            y = [row + (down - abs(right)) / 2, row + (down + abs(right)) / 2, row]
+            axes.fill(x, y, edgecolor="white", facecolor=colormaps["RdYlGn"](scale(value)))
+            place = (column + right * 0.32, row + down * 0.34)
+            axes.text(*place, f"{value:.2f}", ha="center", va="center", fontsize=10)
+    row, column = env.BOMB
+    box = {"boxstyle": "round,pad=0.2", "facecolor": "black"}
+    style = {"ha": "center", "va": "center", "fontsize": 9, "color": "white"}
+    axes.text(column, row, "bomb", **style, bbox=box)
+
+
+def draw_policy(axes, q, truth):
+    """Draw an arrow for each greedy action, in red where another action is better."""
+    env = GridWorld()
+    for (row, column), values in q.items():
+        colour = "black" if is_optimal(q, truth, (row, column)) else "C3"
+        arrow = "↑↓←→"[values.argmax()]
+        style = {"ha": "center", "va": "center", "fontsize": 22, "color": colour}
+        axes.text(column, row, arrow, **style)
+    row, column = env.BOMB
+    axes.text(column, row + 0.35, "bomb", ha="center", va="center", fontsize=9)
+
+
+def draw_loss(axes, history, width=50):
+    """Draw the loss of each episode, and the mean of `width` of them."""
+    means = np.convolve(history, np.ones(width) / width, mode="valid")
+    axes.semilogy(history, color="0.8", linewidth=0.8, label="an episode")
+    axes.semilogy(np.arange(width - 1, len(history)), means, label=f"mean of {width}")
+    axes.set(title="Loss", xlabel="episode")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=2, loc="upper right")
+
+
+def draw(q, truth, history):
+    """Return a figure: Q; the greedy policy; the losses."""
+    figure = Figure(figsize=(13, 6.2), layout="constrained")
+    places = figure.subplot_mosaic([["q", "policy"], ["q", "loss"]], width_ratios=[2, 1])
+    draw_grid(places["q"], "Q")
+    draw_q(places["q"], q)
+    draw_grid(places["policy"], "Greedy policy (red: not the best action)")
+    draw_policy(places["policy"], q, truth)
+    draw_loss(places["loss"], history)
+    return figure
 
 
 # %% Main
-def main(arguments=()):
-    """Train and draw; return the agent."""
-    parser = argparse.ArgumentParser("gridworld.py", argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/gridworld"))
+def parse(arguments):
+    """Return the options; nonsense ends the program with one line."""
+    parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
+    parser.add_argument("--seed", type=int, default=0, metavar="X")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
     options = parser.parse_args(arguments)
     if not 0 <= options.seed < 2**32:
-        parser.error(f"--seed {options.seed} is not from 0 to {2**32 - 1}")
+        parser.error(f"seed must be from 0 to {2**32 - 1}, not {options.seed}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
     except OSError as error:
-        parser.error(error)
-    agent, history = train(Config(options.seed))
-    q, truth = q_values(agent), optimal(agent.config.gamma)
-    right = sum(truth[p][q[p].argmax()] > truth[p].max() - 1e-9 for p in q)
-    draw(q, history).savefig(options.output_dir / "gridworld.png")
-    print(f"The greedy action is right in {right} of {len(q)} places; rare ones can be wrong.")
+        parser.error(str(error))
+    return options
+
+
+def main(arguments=()):
+    """Train and draw; return the agent."""
+    options = parse(arguments)
+    config = Config(seed=options.seed)
+    agent, history = train(config)
+    q = q_values(agent)
+    truth = optimal(config.gamma)
+    right = [place for place in q if is_optimal(q, truth, place)]
+    print(f"The greedy action is right in {len(right)} of {len(q)} places; rare ones can be wrong.")
+    draw(q, truth, history).savefig(options.output_dir / "gridworld.png", dpi=150)
+    print(f"Results are in {options.output_dir}.")
     return agent
 
 
 if __name__ == "__main__":
-    main([] if "ipykernel" in sys.modules else sys.argv[1:])
+    in_cell = sys.argv[0].endswith("kernel_launcher.py")  # then the flags are the notebook's own
+    main([] if in_cell else sys.argv[1:])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.10"
 # dependencies = ["matplotlib>=3.8", "numpy>=1.26", "scikit-learn>=1.3", "torch>=2.4"]
@@ -18,8 +19,11 @@ takes the 1,797 small ones that scikit-learn ships where that fails.
 
 # %% Imports
 import argparse
+import contextlib
 import gzip
 import hashlib
+import http.client
+import os
 import sys
 import tempfile
 import urllib.request
@@ -27,11 +31,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import nn
+
+NAME = "mnist"
 
 # %% Data
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-CACHE = Path(tempfile.gettempdir()) / "mnist"  # until the machine starts anew
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mnist")
 FILES = {  # with their MD5, and the length of the head before the bytes that count
     "train-images-idx3-ubyte.gz": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", 16),
     "train-labels-idx1-ubyte.gz": ("d53e105ee54ea40749a09fcbcd1e9432", 8),
@@ -40,42 +47,66 @@ FILES = {  # with their MD5, and the length of the head before the bytes that co
 }
 
 
-def download(name, url=URL):
+def download(name):
     """Return the bytes of one file of MNIST; OSError if it can't be had, or is not that file."""
     digest, head = FILES[name]
     path = CACHE / name
     content = path.read_bytes() if path.exists() else b""
     if hashlib.md5(content).hexdigest() != digest:
-        with urllib.request.urlopen(url + name, timeout=20) as answer:
-            content = answer.read()
+        try:
+            with urllib.request.urlopen(URL + name, timeout=20) as answer:
+                content = answer.read()
+        except http.client.HTTPException as error:  # such as a download that stops early
+            raise OSError(f"{URL + name}: {error!r}") from error
         if hashlib.md5(content).hexdigest() != digest:
-            raise OSError(f"{url + name} is not the file that was expected")
-        CACHE.mkdir(exist_ok=True)
-        path.write_bytes(content)
+            raise OSError(f"{URL + name} is not the file that was expected")
+        with contextlib.suppress(OSError):  # it only saves the next download
+            keep(path, content)
     return np.frombuffer(gzip.decompress(content), np.uint8)[head:]
 
 
+def keep(path, content):
+    """Write a file beside its place and rename it, so that no half of it is ever found."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+
+
 def load_data():
-    """Return (name, pictures (N, 784) float32 from 0 to 1, labels (N,) int64)."""
+    """Return (name, pictures (N, 784) float32 from 0 to 1, labels (N,) int64).
+
+    OSError if there are neither MNIST's digits nor those of scikit-learn.
+    """
     try:
         pixels = [download(name).reshape(-1, 784) for name in FILES if "images" in name]
         labels = [download(name) for name in FILES if "labels" in name]
-        return "MNIST", np.float32(np.concatenate(pixels)) / 255, np.int64(np.concatenate(labels))
     except OSError as error:
-        from sklearn.datasets import load_digits
+        pictures, labels = load_small_digits(error)
+        name = f"scikit-learn's small digits, since MNIST could not be loaded ({error})"
+        return name, pictures, labels
+    return "MNIST", np.float32(np.concatenate(pixels)) / 255, np.int64(np.concatenate(labels))
 
-        name = f"scikit-learn's small digits, since MNIST could not be downloaded ({error})"
-        small, labels = load_digits(return_X_y=True)
-        # 8 x 8 pixels, each three times as wide and high, in a frame of two
-        large = np.kron(small.reshape(-1, 8, 8), np.ones((3, 3)))
-        framed = np.pad(large, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784)
-        return name, np.float32(framed / 16), labels.astype(np.int64)
+
+def load_small_digits(reason):
+    """Return pictures (1797, 784) and labels (1797,) of scikit-learn's digits, as load_data."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        advice = "pip install scikit-learn, and its small digits are used"
+        raise OSError(f"MNIST could not be loaded ({reason}); {advice}") from None
+    small, labels = load_digits(return_X_y=True)
+    # 8 x 8 pixels, each three times as wide and high, in a frame of two
+    large = np.kron(small.reshape(-1, 8, 8), np.ones((3, 3)))
+    framed = np.pad(large, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784)
+    return np.float32(framed / 16), labels.astype(np.int64)
 
 
 def split(pictures, labels, seed):
     """Return shuffled tensors: pictures and labels to train with, and a seventh to test with."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    x, y = torch.from_numpy(pictures[order]), torch.from_numpy(labels[order])
+    x = torch.from_numpy(pictures[order])
+    y = torch.from_numpy(labels[order])
     n = len(y) // 7
     return x[n:], y[n:], x[:n], y[:n]
 
@@ -115,7 +146,7 @@ def train(x, y, x_test, y_test, seed=0, epochs=3):
     """Return the network, and the share of right answers before and after each epoch."""
     torch.manual_seed(seed)
     network = make_network()
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     shares = [(predict(network, x_test) == y_test).float().mean().item()]
     for epoch in range(1, epochs + 1):
         loss = train_epoch(network, optimizer, x, y)
@@ -126,41 +157,57 @@ def train(x, y, x_test, y_test, seed=0, epochs=3):
 
 # %% Results
 def draw(x, labels, predictions):
-    """Return a figure of the first digit, and of up to 19 that were taken for another."""
-    from matplotlib.figure import Figure
-
-    wrong = (labels != predictions).nonzero().flatten()[:19].tolist()
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    for axes, i in zip(figure.subplots(4, 5).flat, [0, *wrong]):
+    """Return a figure of the first digit, and of up to 17 that were taken for another."""
+    wrong = (labels != predictions).nonzero().flatten()[:17].tolist()
+    shown = [0, *wrong]
+    rows = -(-len(shown) // 6)  # rounded up
+    figure = Figure(figsize=(9, 1.8 * rows + 0.5), layout="constrained")
+    figure.suptitle("The first test digit, and some that were taken for another", fontsize=14)
+    places = figure.subplots(rows, 6, squeeze=False).ravel()
+    for axes in places:
+        axes.set_axis_off()
+    for axes, i in zip(places, shown):
         axes.imshow(x[i].reshape(28, 28).numpy(), cmap="gray_r")
-        axes.set_title(f"read {predictions[i]}, is {labels[i]}", fontsize=9)
-    for axes in figure.axes:
-        axes.axis("off")
+        colour = "C2" if predictions[i] == labels[i] else "C3"
+        axes.set_title(f"read {predictions[i]}, is {labels[i]}", color=colour)
     return figure
 
 
 # %% Main
-def main(arguments=()):
-    """Train and draw; return the shares of right answers."""
-    parser = argparse.ArgumentParser("mnist.py", argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/mnist"))
+def parse(arguments):
+    """Return the options; nonsense ends the program with one line."""
+    parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
+    parser.add_argument("--seed", type=int, default=0, metavar="X")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
     options = parser.parse_args(arguments)
     if not 0 <= options.seed < 2**32:
-        parser.error(f"--seed {options.seed} is not from 0 to {2**32 - 1}")
+        parser.error(f"seed must be from 0 to {2**32 - 1}, not {options.seed}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        name, *data = load_data()
-        print(f"{len(data[1]):,} digits: {name}.")
-        x, y, x_test, y_test = split(*data, options.seed)
-    except (OSError, ValueError, ImportError) as error:
-        parser.error(error)
+        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
+    except OSError as error:
+        parser.error(str(error))
+    return options
+
+
+def main(arguments=()):
+    """Train and draw; return the shares of right answers."""
+    options = parse(arguments)
+    try:
+        name, pictures, labels = load_data()
+    except OSError as error:
+        print(f"{NAME}.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{len(labels):,} digits: {name}.")
+    x, y, x_test, y_test = split(pictures, labels, options.seed)
     network, shares = train(x, y, x_test, y_test, options.seed)
     print(f"Right before the training: {shares[0]:.1%}, after it: {shares[-1]:.1%}.")
-    draw(x_test, y_test, predict(network, x_test)).savefig(options.output_dir / "mnist.png")
-    print(f"The picture is {options.output_dir / 'mnist.png'}.")
+    figure = draw(x_test, y_test, predict(network, x_test))
+    figure.savefig(options.output_dir / "mnist.png", dpi=150)
+    print(f"Results are in {options.output_dir}.")
     return shares
 
 
 if __name__ == "__main__":
-    main([] if "ipykernel" in sys.modules else sys.argv[1:])
+    in_cell = sys.argv[0].endswith("kernel_launcher.py")  # then the flags are the notebook's own
+    main([] if in_cell else sys.argv[1:])

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: MIT
 # /// script
 # requires-python = ">=3.10"
 # dependencies = [
-#     "ale-py>=0.11.2", "gymnasium>=1.1", "matplotlib>=3.8", "numpy>=1.26", "torch>=2.4", "tqdm",
+#     "ale-py>=0.11.2", "gymnasium>=1.1", "matplotlib>=3.8", "numpy>=1.26", "pillow", "torch>=2.4",
+#     "tqdm",
 # ]
 # ///
 
@@ -9,21 +11,34 @@
 """
 # Prioritized replay on Breakout
 
-Double DQN with prioritized replay, as on CartPole, here with a convolutional network, n-step
-returns and a memory of single pictures. Switches take parts out, or put one in:
+Double DQN with prioritized replay, as on CartPole, here playing from pictures, as in
+a2c_breakout.py. New ideas since these two:
 
-    --alpha 0: double DQN      --dueling 1: dueling network      --double 0: DQN's target
+1. The memory holds each picture once. Four make a state when it is drawn: stacks would hold each
+   picture eight times.
+2. n-step returns: n rewards are seen, only the rest is guessed. News of a brick travels faster.
+3. Epsilon falls: at first every action is random, in the end one in a hundred.
+4. The target network is a copy, made anew every 250 updates.
 
     y_t  = r_t + ... + gamma^(n-1) r_t+n-1 + gamma^n Q_target(s_t+n, argmax_a Q(s_t+n, a))
     P(i) = p_i^alpha / sum_k p_k^alpha,    p_i = |y_i - Q(s_i, a_i)| + eps
     loss = mean_i w_i * Huber(y_i - Q(s_i, a_i)),    w_i = (N P(i))^-beta / max_j w_j
 
 Papers: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1; Mnih et
-al. 2015, "Human-level control through deep reinforcement learning". Article: the one on the sum
-tree, 優先順位付き経験再生 (Prioritized Experience Replay).
+al. 2015, "Human-level control through deep reinforcement learning"; idea 2 as in Hessel et al.
+2018, "Rainbow", arXiv 1710.02298. Article: the one on the sum tree, 優先順位付き経験再生
+(Prioritized Experience Replay). We depart from them so:
 
-The task: python extras/per_breakout.py random
-Trained:  python extras/per_breakout.py play [--weights FILE]  (and --dueling 1, if trained so)
+- 8 games in lockstep, an update for the 8 steps (Schaul, Mnih: 1 game, an update every 4 steps).
+- 200,000 transitions, as in the article (Schaul, Mnih: a million); 2 million steps (50 million).
+- Adam (Schaul, Mnih: RMSProp). Returns of 3 rewards (Schaul, Mnih, article: 1).
+- A lost life ends the return (article: the end of the game). FIRE is pressed for the policy.
+- Importance weights (the article's agent did not learn with them: --beta 0 leaves them out).
+
+Switches: --alpha 0: double DQN; --no-double: DQN's target; --dueling: dueling network.
+
+The task: python a2c_breakout.py random
+Trained:  python extras/per_breakout.py play [--weights FILE]    (with --dueling, if trained so)
 Train:    python extras/per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
 Go on:    python extras/per_breakout.py --resume
 Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million steps, one training).
@@ -31,202 +46,247 @@ Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million st
 
 # %% Imports
 import argparse
+import base64
 import copy
+import csv
 import json
 import os
 import signal
 import sys
-import tempfile
 import time
-import warnings
-from collections import namedtuple
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
-
-if __name__ == "__main__":
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # idle threads of torch give way to others
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # harmless: CUDA starts up
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from ale_py.vector_env import AtariVectorEnv
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+NAME = "per_breakout"
+TITLE = "Prioritized replay on Breakout"
 try:
-    import ale_py.vector_env
-except ImportError as error:
-    sys.exit(f"per_breakout.py needs ale-py 0.11.2 and gymnasium 1.1 or newer: {error}")
-
-SCRIPT, NOTEBOOK = "per_breakout", "ipykernel" in sys.modules
+    HERE = Path(__file__).resolve().parent.parent
+except NameError:  # pasted into a notebook
+    HERE = Path()
 
 
-# %% Config
-def setting(default, low, high, reason):
-    """A field of Config: its default, the range it may have, and the reason, which --help shows."""
-    return field(default=default, metadata={"low": low, "high": high, "reason": reason})
+# %% Settings
+def setting(default, reason, low=1, high=10**12):
+    """A field of Config. --help shows the reason; values outside [low, high] are refused."""
+    return field(default=default, metadata={"reason": reason, "low": low, "high": high})
 
 
 @dataclass
 class Config:
-    """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
+    """All settings; each is also a flag, such as --seed 3 or --no-fire.
 
-    seed: int = setting(0, 0, 2**32 - 1, "same seed, same machine: same history, unless resumed")
-    steps: int = setting(2_000_000, 1, 10**12, "environment steps, of 4 frames each")
-    num_envs: int = setting(8, 1, 10**4, "games played at once; the article has 1")
-    double: int = setting(1, 0, 1, "1: target of double DQN; 0: of DQN")
-    dueling: int = setting(0, 0, 1, "1: a head for V, one for the advantages; 0: one for Q")
-    n_step: int = setting(3, 1, 100, "rewards in a return; the papers above have 1")
-    gamma: float = setting(0.99, 0, 1, "discount per step")
-    learning_rate: float = setting(2e-4, 0, 1, "of Adam")
-    max_grad_norm: float = setting(10.0, 0, 10**3, "longer gradients are clipped")
-    batch_size: int = setting(32, 1, 10**5, "transitions per update, one update a step")
-    memory_size: int = setting(200_000, 1, 10**9, "transitions kept, as in the article")
-    learn_start: int = setting(20_000, 1, 10**9, "transitions in memory from which on it learns")
-    target_every: int = setting(250, 1, 10**9, "updates between copies of the target network")
-    epsilon: float = setting(0.01, 0, 1, "probability of a random action in the end; first it is 1")
-    epsilon_steps: int = setting(250_000, 1, 10**9, "environment steps until it gets there")
-    alpha: float = setting(0.5, 0, 1, "0 replays uniformly, 1 fully in proportion to the TD error")
-    beta: float = setting(0.4, 0, 1, "share of the bias corrected at first; it rises to 1; 0: none")
-    priority_epsilon: float = setting(0.01, 1e-12, 1, "eps: what has no error is drawn too")
-    fire: int = setting(1, 0, 1, "1: FIRE starts each life; 0: the policy has to find out")
-    clip_rewards: int = setting(1, 0, 1, "1: a brick pays 1, as in the article; 0: 1, 4 or 7")
-    bfloat16: int = setting(1, 0, 1, "half the precision, on CPUs that are faster so; 0: float32")
-    checkpoint_every: int = setting(100_000, 1, 10**12, "environment steps between checkpoints")
-    checkpoint_memory: int = setting(0, 0, 1, "1: with the replay memory, 7 KB a transition")
-    max_frames: int = setting(108_000, 100, 10**9, "the longest game: half an hour, as usual")
-    games: int = setting(10, 1, 1000, "games to play, after a training too")
+    ValueError if one makes no sense.
+    """
+
+    seed: int = setting(0, "same seed, machine, --threads: same history", low=0, high=2**32 - 1)
+    steps: int = setting(2_000_000, "environment steps, of 4 frames each")
+    num_envs: int = setting(8, "games played at once; the article has 1", high=10**4)
+    double: bool = setting(True, "target of double DQN; else of DQN", low=0)
+    dueling: bool = setting(False, "a head for V, one for the advantages; else one for Q", low=0)
+    n_step: int = setting(3, "rewards in a return; the article has 1", high=100)
+    gamma: float = setting(0.99, "discount per step", low=0, high=1)
+    learning_rate: float = setting(2e-4, "of Adam", low=0, high=1)
+    max_grad_norm: float = setting(10.0, "longer gradients are clipped", low=0)
+    batch_size: int = setting(32, "transitions per update, one update a step", high=10**5)
+    memory_size: int = setting(200_000, "transitions kept, as in the article; 7 KB each")
+    learn_start: int = setting(20_000, "transitions in memory from which on it learns")
+    target_every: int = setting(250, "updates between copies of the target network")
+    epsilon: float = setting(0.01, "probability of a random action in the end", low=0, high=1)
+    epsilon_steps: int = setting(250_000, "environment steps in which epsilon falls from 1")
+    alpha: float = setting(0.5, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
+    beta: float = setting(0.4, "share of the bias corrected at first; 0: never", low=0, high=1)
+    priority_epsilon: float = setting(0.01, "what has no error is drawn too", low=1e-12, high=1)
+    clip_rewards: bool = setting(True, "in training a brick is worth 1; else 1, 4 or 7", low=0)
+    bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0)
+    fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0)
+    max_frames: int = setting(108_000, "the longest game: half an hour, as usual", low=100)
+    games: int = setting(10, "games to play, after a training too", high=1000)
+    checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
         for f in fields(self):
-            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
-            if isinstance(value, (str, bool)) or not low <= value <= high or f.type(value) != value:
-                raise ValueError(f"{f.name} {value!r} is no {f.type.__name__} from {low} to {high}")
+            value = getattr(self, f.name)
+            low = f.metadata["low"]
+            high = f.metadata["high"]
+            kind = Real if f.type is float else Integral  # a bool is a whole number, too
+            if not isinstance(value, kind) or not low <= value <= high:
+                number = "" if f.type is float else "a whole number "
+                raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
-        least, most = self.num_envs * (self.n_step + 5), self.memory_size - self.num_envs
-        if most < least:
-            raise ValueError(f"memory_size {self.memory_size} is too small for so many games")
-        if not least <= self.learn_start <= most:  # else it learns from nothing, or never
-            raise ValueError(f"learn_start {self.learn_start} is not from {least} to {most}")
+        least = self.num_envs * (self.n_step + 5)  # of fewer, none may be ready to be drawn
+        most = self.memory_size - self.num_envs  # more may never be in the memory
+        if not least <= self.learn_start <= most:
+            which = f"num_envs * (n_step + 5), {least}, to memory_size - num_envs, {most}"
+            raise ValueError(f"learn_start must be from {which}, not {self.learn_start}")
 
 
 # %% Memory
-# B transitions, a row each: state and next_state (B, 4, 84, 84) of bytes, action (B, 1) int64;
-# reward (B,): of n steps, discounted; discount (B,): of Q(next_state), 0 if the life was lost;
-# weight (B,): the importance weights; index (B,): the places in the memory
-Batch = namedtuple("Batch", "state action reward next_state discount weight index")
+class Batch(NamedTuple):
+    """B transitions, one in each row."""
+
+    state: torch.Tensor  # (B, 4, 84, 84), bytes
+    action: torch.Tensor  # (B, 1), int64
+    reward: torch.Tensor  # (B,), of n steps, discounted
+    next_state: torch.Tensor  # (B, 4, 84, 84), bytes: the state after n steps
+    discount: torch.Tensor  # (B,), of the value of next_state; 0 if the life was lost
+    weight: torch.Tensor  # (B,), importance weights
+    index: np.ndarray  # (B,), places in the memory
 
 
 class SumTree:
-    """A binary tree: leaves hold p^alpha, every other node the sum of its two children."""
+    """A binary tree: its leaves hold p^alpha, every other node the sum of its two children.
+
+    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n.
+    """
 
     def __init__(self, capacity):
-        self.depth = (capacity - 1).bit_length()
+        self.depth = (capacity - 1).bit_length()  # steps from a leaf to the root
         self.first_leaf = 2**self.depth
-        self.nodes = np.zeros(2 * self.first_leaf)  # 1 is the root; 2n, 2n + 1 are n's children
+        self.nodes = np.zeros(2 * self.first_leaf)  # float64, since rounding errors add up
 
     def __getitem__(self, leaf):
+        """Return the priority of a leaf, or of leaves (B,)."""
         return self.nodes[self.first_leaf + leaf]
 
     def __setitem__(self, leaf, priority):
-        """Set one leaf, or leaves (B,), and all the sums above."""
+        """Set the priority of a leaf, or of leaves (B,), and all the sums above."""
         node = self.first_leaf + leaf
         self.nodes[node] = priority
         for _ in range(self.depth):
-            parent = node // 2
-            self.nodes[parent] = self.nodes[node] + self.nodes[node ^ 1]  # ^ 1: its sibling
-            node = parent
+            node = node // 2  # the parent
+            self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
+
+    def total(self):
+        """Return the sum of all leaves."""
+        return self.nodes[1]
 
     def find(self, value):
-        """Return the leaves (B,) in which the running sum of the leaves passes the values (B,)."""
-        node = np.ones(len(value), np.int64)
+        """Return the leaves (B,) where the running sum of the leaves passes the values (B,)."""
+        node = np.ones(len(value), np.int64)  # all start at the root
         for _ in range(self.depth):
-            node = 2 * node
-            left = self.nodes[node]
-            right = (value >= left) & (self.nodes[node + 1] > 0)  # rounding finds no empty leaf
-            value = value - left * right
-            node = node + right
+            left = 2 * node
+            right = 2 * node + 1
+            # The second condition keeps rounding errors from leading to an empty leaf
+            go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
+            value = np.where(go_right, value - self.nodes[left], value)
+            node = np.where(go_right, right, left)
         return node - self.first_leaf
 
 
 class ReplayMemory:
     """The last `memory_size` transitions, sampled by priority (Schaul et al. 2016).
 
-    A row is one step of all games, with one picture of each: stacks would hold each four times.
-    ValueError if the machine has too little memory.
+    A row holds a step of all N games, with one picture of each. Place i of the tree is row i // N,
+    game i % N; its priority is 0 while its state or next state is not whole.
     """
 
     def __init__(self, config):
-        if hasattr(os, "sysconf"):  # not on Windows
-            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-            if (need := config.memory_size * 84 * 84 / 2**30) > there:
-                raise ValueError(f"memory_size needs {need:.1f} GiB, {there:.1f} are there")
-        self.config, self.pushed, self.max_priority = config, 0, 1.0  # pushed: rows, ever
-        shape = config.memory_size // config.num_envs, config.num_envs
-        self.frames = np.zeros((*shape, 84, 84), np.uint8)
-        self.action, self.reward = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-        self.terminated, self.truncated, self.valid = ends = [*np.zeros((3, *shape), bool)]
-        self.columns = self.frames, self.action, self.reward, *ends  # a step in each row
-        self.tree = SumTree(self.valid.size)
+        self.config = config
+        self.rows = config.memory_size // config.num_envs
+        self.tree = SumTree(self.rows * config.num_envs)
+        self.max_priority = 1.0  # the largest so far
+        self.pushed = 0  # rows ever stored
+        shape = (self.rows, config.num_envs)
+        self.frame = np.zeros((*shape, 84, 84), np.uint8)
+        self.action = np.zeros(shape, np.int64)
+        self.reward = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, bool)
+        self.truncated = np.zeros(shape, bool)
+        self.valid = np.zeros(shape, bool)
 
     def __len__(self):
-        return min(self.pushed * self.config.num_envs, self.valid.size)
+        return min(self.pushed, self.rows) * self.config.num_envs
 
-    def push(self, *step):
-        """Store frame (N, 84, 84), action, reward, terminated, truncated and valid, (N,) each."""
-        rows, games = self.valid.shape
-        for column, value in zip(self.columns, step, strict=True):
-            column[self.pushed % rows] = value
-        spoiled = (self.pushed + 3) % rows  # its state begins with the picture just overwritten
-        self.tree[spoiled * games + np.arange(games)] = 0.0
-        ready = (self.pushed - self.config.n_step) % rows  # now the state after n steps is there
-        self.tree[ready * games + np.arange(games)] = self.max_priority * self.valid[ready]
+    def push(self, frame, action, reward, terminated, truncated, valid):
+        """Store a step in place of the oldest: frame (N, 84, 84), the others (N,)."""
+        row = self.pushed % self.rows
+        self.frame[row] = frame
+        self.action[row] = action
+        self.reward[row] = reward
+        self.terminated[row] = terminated
+        self.truncated[row] = truncated
+        self.valid[row] = valid
+        games = np.arange(self.config.num_envs)
+        # Three rows on, a state begins with the picture just overwritten
+        spoiled = (row + 3) % self.rows
+        self.tree[spoiled * len(games) + games] = 0.0
+        # n rows ago, a step has its next state now. The largest priority: it is replayed soon
+        ready = (row - self.config.n_step) % self.rows
+        priority = np.where(self.valid[ready], self.max_priority, 0.0)
+        self.tree[ready * len(games) + games] = priority
         self.pushed += 1
 
-    def restore(self, pushed, max_priority, *arrays):
-        """Go back to what was saved."""
-        self.pushed, self.max_priority = pushed, max_priority
-        for column, array in zip((*self.columns, self.tree.nodes), arrays, strict=True):
-            column[:] = array.numpy()
+    def sample(self, batch_size, progress):
+        """Return a Batch drawn by priority; progress, from 0 to 1, is the training's."""
+        index = self.draw(batch_size)
+        row, game = np.divmod(index, self.config.num_envs)
+        reward, discount, next_row = self.n_step_return(row, game)
+        return Batch(
+            state=self.stack(row, game),
+            action=torch.from_numpy(self.action[row, game]).unsqueeze(1),
+            reward=torch.from_numpy(reward).float(),
+            next_state=self.stack(next_row, game),
+            discount=torch.from_numpy(discount).float(),
+            weight=torch.from_numpy(self.weights(index, progress)).float(),
+            index=index,
+        )
 
-    def end_games(self):
-        """New games follow, so that the last step leads nowhere."""
-        last = (self.pushed - 1) % len(self.valid)
-        self.valid[last], self.truncated[last - 1] = False, True
+    def draw(self, batch_size):
+        """Return places (B,), one drawn from each of batch_size equal parts of the total."""
+        random = torch.rand(batch_size, dtype=torch.float64).numpy()
+        share = (np.arange(batch_size) + random) / batch_size  # (B,), from 0 to 1
+        return self.tree.find(share * self.tree.total())
 
     def stack(self, row, game):
-        """Return the states (B, 4, 84, 84) of games (B,) at rows (B,)."""
-        rows, game = (row[:, None] + np.arange(-3, 1)) % len(self.valid), game[:, None]
-        first = self.terminated[rows - 1, game] | ~self.valid[rows - 1, game]  # of a life
-        state = self.frames[rows, game]
-        for k in 2, 1, 0:
-            state[first[:, k + 1], k] = 0  # no picture of the life before
-            first[:, k] |= first[:, k + 1]
+        """Return the states (B, 4, 84, 84) of games (B,) at rows (B,): the last four pictures."""
+        rows = (row[:, None] + np.arange(-3, 1)) % self.rows  # (B, 4)
+        game = game[:, None]
+        state = self.frame[rows, game]
+        # As Games.life_begins: whether the step before picture k ended a life, or reset the game
+        life_begins = self.terminated[rows - 1, game] | ~self.valid[rows - 1, game]  # (B, 4)
+        before = np.zeros(len(row), bool)  # whether picture k is of the life before
+        for k in (2, 1, 0):
+            before = before | life_begins[:, k + 1]
+            state[before, k] = 0
         return torch.from_numpy(state)
 
-    def sample(self, batch_size, beta):
-        """Return a Batch, one transition from each of batch_size equal parts of the total."""
-        part = np.arange(batch_size) + torch.rand(batch_size, dtype=torch.float64).numpy()
-        index = self.tree.find(part / batch_size * self.tree.nodes[1])
-        row, game = np.divmod(index, self.config.num_envs)
-        state, action = self.stack(row, game), torch.from_numpy(self.action[row, game, None])
-        reward, discount = np.zeros(batch_size), np.ones(batch_size)
-        going = np.ones(batch_size, int)  # 0 from the end of the life or the game on
-        for _ in range(self.config.n_step):
-            reward += going * discount * self.reward[row, game]
-            discount *= np.where(going, self.config.gamma * ~self.terminated[row, game], 1)
-            ended = self.terminated[row, game] | self.truncated[row, game]
-            row = (row + going) % len(self.valid)
-            going *= ~ended
-        columns = reward, discount, self.weights(index, beta)
-        reward, discount, weight = (torch.from_numpy(column).float() for column in columns)
-        return Batch(state, action, reward, self.stack(row, game), discount, weight, index)
+    def n_step_return(self, row, game):
+        """Return reward, discount and row of the next state, (B,) each, of games (B,) at rows (B,).
 
-    def weights(self, index, beta):
+        reward: r_t + gamma * r_t+1 + ..., n of them, or up to the end of the life or the game.
+        """
+        reward = np.zeros(len(row))
+        discount = np.ones(len(row))
+        going = np.ones(len(row), bool)  # whether neither life nor game has ended
+        for _ in range(self.config.n_step):
+            terminated = self.terminated[row, game]
+            truncated = self.truncated[row, game]
+            reward += np.where(going, discount * self.reward[row, game], 0.0)
+            next_discount = np.where(terminated, 0.0, discount * self.config.gamma)
+            discount = np.where(going, next_discount, discount)
+            row = np.where(going, (row + 1) % self.rows, row)
+            going = going & ~(terminated | truncated)
+        return reward, discount, row
+
+    def weights(self, index, progress):
         """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,)."""
-        weight = (len(self) * self.tree[index] / self.tree.nodes[1]) ** -beta
+        if self.config.beta == 0:
+            return np.ones(len(index))
+        beta = self.config.beta + progress * (1 - self.config.beta)
+        probability = self.tree[index] / self.tree.total()
+        weight = (len(self) * probability) ** -beta
         return weight / weight.max()
 
     def update(self, index, td_error):
@@ -242,7 +302,8 @@ class QNetwork(nn.Module):
 
     def __init__(self, num_actions, dueling=False, bfloat16=False):
         super().__init__()
-        self.dueling, self.bfloat16 = dueling, bfloat16
+        self.dueling = dueling
+        self.bfloat16 = bfloat16
         self.conv = nn.Sequential(
             nn.Conv2d(4, 32, 8, stride=4),  # (N, 32, 20, 20)
             nn.ReLU(),
@@ -254,107 +315,102 @@ class QNetwork(nn.Module):
             nn.Linear(64 * 7 * 7, 512),
             nn.ReLU(),
         )
-        self.head = nn.Linear(512, num_actions + dueling)  # Q, or V and then the advantages
+        outputs = 1 + num_actions if dueling else num_actions  # V and the advantages, or Q
+        self.head = nn.Linear(512, outputs)
         self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
     def forward(self, state):
-        state = state.to(self.head.weight.device, memory_format=torch.channels_last) / 255
+        device = self.head.weight.device
+        state = state.to(device, memory_format=torch.channels_last) / 255
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             q = self.head(self.conv(state))
             if self.dueling:
-                value, advantage = q[:, :1], q[:, 1:]
+                value, advantage = q.tensor_split([1], dim=1)  # (N, 1), (N, num_actions)
                 q = value + advantage - advantage.mean(-1, keepdim=True)
         return q.float().cpu()
 
 
 # %% Agent
+def best_device():
+    """Return the GPU if there is one, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def cpu_has_bfloat16():
+    """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
+    cpuinfo = Path("/proc/cpuinfo")  # Linux alone tells
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
+
+
 class Agent:
-    """Acts epsilon-greedily on its Q network and trains it from a replay memory."""
+    """Acts epsilon-greedily on its Q network, and trains it from a replay memory."""
 
     def __init__(self, config, num_actions=4):
         torch.manual_seed(config.seed)
-        self.config, self.num_actions = config, num_actions
-        self.rng = np.random.default_rng([config.seed, 2])  # not the environment's random stream
-        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-        device = "cuda" if cuda else "mps" if mps else "cpu"
-        cpuinfo = Path("/proc/cpuinfo")  # some CPUs only imitate bfloat16; Linux alone says so
-        native = device == "cpu" and cpuinfo.exists() and "bf16" in cpuinfo.read_text()
-        bfloat16 = native and config.bfloat16 == 1
-        self.q_network = QNetwork(num_actions, config.dueling == 1, bfloat16).to(device)
+        self.config = config
+        self.num_actions = num_actions
+        self.rng = np.random.default_rng([config.seed, 2])  # for actions; torch's: for batches
+        device = best_device()
+        bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
+        self.q_network = QNetwork(num_actions, config.dueling, bfloat16).to(device)
         self.target_network = copy.deepcopy(self.q_network)
-        parameters, rate = self.q_network.parameters(), config.learning_rate
-        # eps as in Hessel et al. 2018, "Rainbow", arXiv 1710.02298
-        self.optimizer = torch.optim.Adam(parameters, rate, eps=1.5e-4, fused=device != "mps")
-        self.memory = None  # playing needs none
-        self.env_steps, self.updates, self.seconds, self.scores, self.history = 0, 0, 0.0, [], []
+        self.optimizer = torch.optim.Adam(
+            self.q_network.parameters(),
+            lr=config.learning_rate,
+            eps=1.5e-4,  # as in Rainbow
+            fused=device.type != "mps",
+        )
 
     @torch.no_grad()
-    def act(self, state, epsilon=None):
-        """Return actions (N,) for states (N, 4, 84, 84): greedy or random; FIRE in a new life."""
-        epsilon = self.config.epsilon if epsilon is None else epsilon
+    def act(self, state, epsilon):
+        """Return actions (N,) in states (N, 4, 84, 84), each random with probability epsilon."""
         greedy = self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
         random = self.rng.integers(self.num_actions, size=len(state))
-        action = np.where(self.rng.random(len(state)) < epsilon, random, greedy)
-        if self.config.fire:
-            action[~state[:, :3].any((1, 2, 3))] = 1  # no older picture: a life begins, with FIRE
-        return action
+        explores = self.rng.random(len(state)) < epsilon
+        return np.where(explores, random, greedy)
 
     @torch.no_grad()
     def td_target(self, batch):
         """y = R + gamma^n * Q_target(s', argmax_a' Q(s', a')), shape (B,); DQN: max Q_target."""
         next_q = self.target_network(batch.next_state)  # (B, A)
-        best_q = self.q_network(batch.next_state) if self.config.double else next_q
-        best_action = best_q.argmax(1, keepdim=True)  # (B, 1)
+        best_action = next_q.argmax(1, keepdim=True)  # (B, 1)
+        if self.config.double:
+            best_action = self.q_network(batch.next_state).argmax(1, keepdim=True)
         return batch.reward + batch.discount * next_q.gather(1, best_action).squeeze(1)
 
-    def learn(self):
-        """Make one gradient step on a batch, at times copy the target network; return the loss."""
-        progress = min(1, self.env_steps / self.config.steps)
-        beta = self.config.beta + (1 - self.config.beta) * progress if self.config.beta else 0.0
-        batch = self.memory.sample(self.config.batch_size, beta)
+    def learn(self, memory, progress):
+        """Make one gradient step on a batch, and return its loss.
+
+        progress: the share of the training that is done, from 0 to 1.
+        """
+        batch = memory.sample(self.config.batch_size, progress)
         q = self.q_network(batch.state).gather(1, batch.action).squeeze(1)  # (B,)
-        target = self.td_target(batch)
-        loss = (batch.weight * nn.functional.smooth_l1_loss(q, target, reduction="none")).mean()
+        target = self.td_target(batch)  # (B,)
+        losses = nn.functional.smooth_l1_loss(q, target, reduction="none")  # (B,)
+        loss = (batch.weight * losses).mean()
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.q_network.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
-        self.updates += 1
-        if self.updates % self.config.target_every == 0:
-            self.target_network.load_state_dict(self.q_network.state_dict())
-        self.memory.update(batch.index, (target - q.detach()).numpy())
+        memory.update(batch.index, (target - q.detach()).numpy())
         return loss.item()
 
-    def checkpoint(self):
-        """Return what is needed to go on; no running games, and the memory only if asked for."""
-        progress = [self.env_steps, self.updates, self.seconds, self.scores]
-        rows, random = [tuple(row) for row in self.history], torch.get_rng_state()
-        saved = {"config": asdict(self.config), "progress": progress, "history": rows}
-        saved |= {"random": random, "rng": self.rng.bit_generator.state}
-        for name in "q_network", "target_network", "optimizer":
-            saved[name] = getattr(self, name).state_dict()
-        if self.config.checkpoint_memory:
-            arrays = map(torch.from_numpy, (*self.memory.columns, self.memory.tree.nodes))
-            saved["memory"] = [self.memory.pushed, float(self.memory.max_priority), *arrays]
-        return saved
-
-    def restore(self, saved):
-        """Go back to what checkpoint() returned."""
-        for name in "q_network", "target_network", "optimizer":
-            getattr(self, name).load_state_dict(saved[name])
-        self.env_steps, self.updates, self.seconds, self.scores = saved["progress"]
-        self.history = [Update(*row) for row in saved["history"]]
-        self.rng.bit_generator.state = saved["rng"]
-        torch.set_rng_state(saved["random"])
-        if "memory" in saved:
-            self.memory = ReplayMemory(self.config)
-            self.memory.restore(*saved["memory"])
+    def update_target(self):
+        """Make the target network a copy of the Q network."""
+        self.target_network.load_state_dict(self.q_network.state_dict())
 
 
-# %% Train
+# %% Environment
+FIRE = 1  # the action's number; 0 does nothing, 2 and 3 move right and left
+
+
 def make_env(num_envs, max_frames, colour=False):
-    """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
-    return ale_py.vector_env.AtariVectorEnv(
+    """Return num_envs games of Breakout, prepared as by Mnih, or in colour for people."""
+    return AtariVectorEnv(
         "breakout",
         num_envs,
         noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
@@ -362,270 +418,436 @@ def make_env(num_envs, max_frames, colour=False):
         frameskip=4,  # preparation 3: an action lasts four frames, ...
         maxpool=True,  # ... and the brighter of the last two makes the picture
         reward_clipping=False,
-        use_fire_reset=False,  # FIRE is an action like others; see act
+        use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
         max_num_frames_per_episode=max_frames,  # a ball can bounce forever
         repeat_action_probability=0.0,
         img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
         img_width=160 if colour else 84,
         grayscale=not colour,
-        stack_num=1,
+        stack_num=1,  # Games and ReplayMemory stack the pictures
     )
 
 
 class Games:
-    """Games of Breakout that are played at once; keeps their states, lives and scores."""
+    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84)."""
 
-    def __init__(self, num_envs, seed, max_frames):
+    def __init__(self, num_envs, seed, max_frames, fire):
         self.env = make_env(num_envs, max_frames)
+        self.fire = fire
         self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
-        frame, info = self.env.reset(seed=self.seeds)
-        # Four pictures are a state, since one hides the ball's course: (N, 4, 84, 84)
+        frame, info = self.env.reset(seed=self.seeds)  # (N, 1, 84, 84)
+        # Four pictures are a state, since one hides the ball's course; those not there are black
         self.state = np.concatenate([np.zeros((num_envs, 3, 84, 84), np.uint8), frame], 1)
-        self.lives, self.ended = info["lives"], np.zeros(num_envs, bool)
-        self.score, self.life, self.best_life = self.points = np.zeros((3, num_envs), int)
+        self.action = np.zeros(num_envs, int)  # the last one, FIRE included
+        self.lives = info["lives"]
+        self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
+        self.ended = np.zeros(num_envs, bool)  # whether the game is over
+        self.score = np.zeros(num_envs, int)  # points in this game
+        self.finished = []  # scores of the games that ended, until take_finished()
 
     def step(self, action):
-        """Play a step; return (N,) each: reward, terminated, truncated, valid."""
-        self.points[:, self.ended] = 0
+        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
+        if self.fire:
+            action = np.where(self.life_begins, FIRE, action)
         valid = ~self.ended  # after the end of a game, a step only resets it
+        self.score[self.ended] = 0
         frame, reward, terminated, truncated, info = self.env.step(action)
+        self.action = action
+        life_lost = info["lives"] < self.lives
+        self.life_begins = life_lost | ~valid
+        self.lives = info["lives"]
+        self.ended = terminated | truncated
         self.score += reward
-        self.life += reward
-        np.maximum(self.best_life, self.life, out=self.best_life)
-        lost = info["lives"] < self.lives  # the return ends with the life, the wall stays
-        self.life[info["lives"] != self.lives] = 0
-        self.lives, self.ended = info["lives"], terminated | truncated
+        self.finished += self.score[self.ended].tolist()
         self.state = np.concatenate([self.state[:, 1:], frame], 1)
-        self.state[terminated | lost | ~valid, :3] = 0  # no pictures of the life before
-        return np.float32(reward), terminated | lost, truncated, valid
+        self.state[self.life_begins, :3] = 0  # no pictures of the life before
+        # The return ends with the life, though the game goes on and the wall stays
+        return reward.astype(np.float32), terminated | life_lost, truncated, valid
+
+    def take_finished(self):
+        """Return the scores of the games that ended since the last call."""
+        finished = self.finished
+        self.finished = []
+        return finished
 
 
-# A line of history.csv, one every 16,000 steps. Steps and games: since the start;
-# mean, min, max: of the scores of the last 100 games, nan if none is over; loss: mean
-Update = namedtuple("Update", "env_steps games mean min max loss")
+# %% Train
+class Update(NamedTuple):
+    """A line of history.csv, one every 16,000 environment steps."""
+
+    env_steps: int  # since the start of the training; the steps that reset a game do not count
+    games: int  # that ended since the start
+    mean: float | None  # score of the last 100 games, None if none is over
+    min: int | None  # of the same games
+    max: int | None
+    loss: float | None  # mean over the updates since the last line, None if there was none
 
 
-def train(config, agent=None, path=None):
-    """Train for `config.steps`, or until Ctrl-C or SIGTERM; return (agent, history).
+@dataclass
+class Progress:
+    """How far a training is; with the agent, all that a checkpoint holds."""
 
-    Goes on with an agent, in new games, and writes checkpoints to path, where they are given.
+    env_steps: int = 0
+    updates: int = 0  # gradient steps
+    seconds: float = 0.0
+    scores: list = field(default_factory=list)  # of all games that ended
+    history: list = field(default_factory=list)  # of Update
+
+    def record(self, losses):
+        """Add a line to the history."""
+        last = self.scores[-100:]
+        update = Update(
+            env_steps=self.env_steps,
+            games=len(self.scores),
+            mean=float(np.mean(last)) if last else None,
+            min=min(last, default=None),
+            max=max(last, default=None),
+            loss=float(np.mean(losses)) if losses else None,
+        )
+        self.history.append(update)
+
+
+def run_step(agent, games, memory, progress):
+    """Play a step of every game, and learn from one batch; return its loss.
+
+    The loss is None while the memory holds less than config.learn_start.
+    """
+    config = agent.config
+    epsilon = max(config.epsilon, 1 - progress.env_steps / config.epsilon_steps)
+    frame = games.state[:, -1]
+    action = agent.act(games.state, epsilon)
+    reward, terminated, truncated, valid = games.step(action)
+    if config.clip_rewards:
+        reward = np.sign(reward)
+    memory.push(frame, games.action, reward, terminated, truncated, valid)
+    progress.env_steps += int(valid.sum())
+    if len(memory) < config.learn_start:
+        return None
+    loss = agent.learn(memory, min(1, progress.env_steps / config.steps))
+    progress.updates += 1
+    if progress.updates % config.target_every == 0:
+        agent.update_target()
+    return loss
+
+
+def train(config, agent=None, progress=None, checkpoint=None):
+    """Train for config.steps, or until Ctrl-C or SIGTERM; return (agent, progress).
+
+    Goes on with an agent and its progress, in new games and with an empty memory, and writes to
+    the path `checkpoint`, where these are given.
     """
     agent = agent or Agent(config)
-    if agent.memory is None:
-        agent.memory = ReplayMemory(config)
-    agent.memory.end_games()
-    games = Games(config.num_envs, [config.seed, agent.env_steps], config.max_frames)
-    # Freed at once, this makes glibc keep what is freed later: up to a fourth faster
+    progress = progress or Progress()
+    memory = ReplayMemory(config)
+    # New games when resumed; the 1 tells them from those of play()
+    seed = [config.seed, progress.env_steps, 1]
+    games = Games(config.num_envs, seed, config.max_frames, config.fire)
+    # glibc returns each large block that is freed to the system, and asks for it anew at the next
+    # update. After one of almost 32 MiB is freed, as here, it keeps them: up to a fourth faster
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
-    losses, start, written = [], time.perf_counter() - agent.seconds, agent.env_steps
-    hidden = not sys.stderr  # delay: the bar is first written where a closed pipe may be
-    bar = tqdm(total=config.steps, initial=written, unit=" steps", delay=0.1, disable=hidden)
-    with suppress(KeyboardInterrupt):  # what was learned is kept
-        while agent.env_steps < config.steps:
-            epsilon = max(config.epsilon, 1 - agent.env_steps / config.epsilon_steps)
-            frame, action = games.state[:, -1], agent.act(games.state, epsilon)
-            reward, *ends = games.step(action)
-            reward = np.sign(reward) if config.clip_rewards else reward
-            agent.memory.push(frame, action, reward, *ends)
-            agent.env_steps += int(ends[-1].sum())
-            agent.scores += games.score[games.ended].tolist()
-            agent.seconds = time.perf_counter() - start
-            if len(agent.memory) >= config.learn_start:
-                losses.append(agent.learn())
-            with suppress(OSError):  # `2>&1 | tee log` ends before us at Ctrl-C
-                bar.update(agent.env_steps - bar.n)
-            latest = agent.history[-1].env_steps if agent.history else 0
-            if agent.env_steps // 16_000 > latest // 16_000 or agent.env_steps >= config.steps:
-                last, games_over = agent.scores[-100:] or [np.nan], len(agent.scores)
-                row = float(np.mean(last)), min(last), max(last), float(np.mean(losses or [np.nan]))
-                agent.history.append(Update(agent.env_steps, games_over, *row))
-                bar.set_postfix_str(f"mean score {row[0]:.1f}" if games_over else "", False)
+    start = time.perf_counter() - progress.seconds
+    losses = []
+    bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps")
+    if checkpoint:  # at once, so that no other training starts in this folder
+        save_checkpoint(checkpoint, agent, progress)
+    try:
+        while progress.env_steps < config.steps:
+            before = progress.env_steps
+            loss = run_step(agent, games, memory, progress)
+            progress.scores += games.take_finished()
+            progress.seconds = time.perf_counter() - start
+            if loss is not None:
+                losses.append(loss)
+            bar.update(progress.env_steps - before)
+            if passed(16_000, before, progress.env_steps) or progress.env_steps >= config.steps:
+                progress.record(losses)
                 losses = []
-            if path and agent.env_steps - written >= config.checkpoint_every:
-                written = agent.env_steps
-                save(path, partial(torch.save, agent.checkpoint()))
-    with suppress(OSError):
-        bar.close()
-    if path:
-        save(path, partial(torch.save, agent.checkpoint()))
-    return agent, agent.history
+                bar.set_postfix_str(f"mean score {progress.history[-1].mean}", refresh=False)
+            if checkpoint and passed(config.checkpoint_every, before, progress.env_steps):
+                save_checkpoint(checkpoint, agent, progress)
+    except KeyboardInterrupt:
+        pass  # what was learned is kept
+    bar.close()
+    if checkpoint:
+        save_checkpoint(checkpoint, agent, progress)
+    return agent, progress
 
 
-# %% Results
-def say(line, file=None):
-    """Print at once; what the terminal can't show, or a reader who left, must not end the run."""
-    try:
-        print(line, file=file, flush=True)
-    except UnicodeEncodeError:
-        print(ascii(line), file=file, flush=True)
-    except OSError:  # the reader left, the terminal is closed, the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
-
-
-def save(path, write):
-    """Fill a file by write(path), whole or not at all; return whether that worked."""
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
-            write(part := Path(folder, path.name))
-            part.replace(path)
-        return True
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        say(f"{SCRIPT}.py: can't write {path}: {error}", sys.stderr)
-
-
-def learning_curve(history):
-    """Return a figure of the scores of the last 100 games along the training."""
-    from matplotlib.figure import Figure  # not earlier: see MPLBACKEND below
-
-    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    steps, _, mean, low, high, _ = zip(*history)
-    axes.fill_between(steps, low, high, color="0.9", label="range of the last 100 games")
-    axes.plot(steps, mean, label="mean score of the last 100 games")
-    axes.set(title=SCRIPT, xlabel="environment steps", ylabel="score of a game")
-    axes.legend(loc="upper left")
-    return axes.figure
+def passed(interval, before, now):
+    """Whether a multiple of interval was passed on the way from before to now."""
+    return now // interval > before // interval
 
 
 def play(agent, config):
-    """Play whole games at once; return the statistics, and what writes the scores and a GIF."""
-    agent.rng = np.random.default_rng([config.seed, 3])
-    games, frames = Games(config.games, config.seed, config.max_frames), []
-    screen = make_env(1, config.max_frames, colour=True)
+    """Play config.games whole games at once, and print their scores; return (scores, pictures).
+
+    scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
+    pictures: of the first game, at most three minutes.
+    """
+    agent.rng = np.random.default_rng([config.seed, 3])  # the same games whatever was before
+    games = Games(config.games, config.seed, config.max_frames, config.fire)
+    screen = make_env(1, config.max_frames, colour=True)  # the first game again, for people
     screen.reset(seed=games.seeds[:1])
-    running, table = np.ones(config.games, bool), np.zeros((config.games, 3), int)
-    if config.mode == "random":
-        say(f"States: {games.state.shape[1:]}, {games.state.dtype}")
-        say(f"Actions: {[action.name for action in games.env.ale.get_action_set()]}")
-    say("game  score  best life")
-    while running.any():
-        action = agent.act(games.state)
-        games.step(action)
-        if running[0] and len(frames) < 4500:  # game 1 in pictures, at most three minutes
-            picture = Image.fromarray(screen.step(action[:1])[0][0, 0])
-            frames.append(picture.quantize(16, dither=Image.Dither.NONE))
-        for i in np.flatnonzero(running & games.ended):
-            table[i], running[i] = (i + 1, games.score[i], games.best_life[i]), False
-            say("{:4}  {:5}  {:9}".format(*table[i]))
-    test = {name: float(getattr(table[:, 1], name)()) for name in ("mean", "std", "min", "max")}
-    test |= {"episodes": config.games, "best_life": int(table[:, 2].max())}
-    say("{episodes} games: mean {mean:.1f}, std {std:.1f}, {min:.0f} to {max:.0f}.".format(**test))
-    rows = [("game", "score", "best_life"), *table]
-    gif = partial(frames[0].save, save_all=True, append_images=frames[1:], duration=40, loop=0)
-    return test, lambda path: np.savetxt(path, rows, "%s", ","), gif
+    scores = {}
+    pictures = []
+    running = np.ones(config.games, bool)
+    print(f"Playing {config.games} whole games at once. Each has a line when it is over:")
+    print("game  score", flush=True)
+    try:
+        while running.any():
+            games.step(agent.act(games.state, config.epsilon))
+            if running[0] and len(pictures) < 4500:
+                picture, _, _, _, _ = screen.step(games.action[:1])  # (1, 1, 210, 160, 3)
+                image = Image.fromarray(picture[0, 0])
+                # Sixteen colours are enough, and take a tenth of the memory
+                pictures.append(image.quantize(16, dither=Image.Dither.NONE))
+            for i in np.flatnonzero(running & games.ended):
+                scores[int(i) + 1] = int(games.score[i])
+                print(f"{i + 1:4}  {games.score[i]:5}", flush=True)
+            running &= ~games.ended
+    except KeyboardInterrupt:
+        print("Interrupted.")
+    if scores:
+        values = list(scores.values())
+        print(f"{len(values)} games: mean {np.mean(values):.1f}, {min(values)} to {max(values)}.")
+    return scores, pictures
+
+
+# %% Results: no reinforcement learning from here on
+def plot(history, path):
+    """Draw the scores of the last 100 games along the training."""
+    rows = [row for row in history if row.games > 0]
+    steps = [row.env_steps for row in rows]
+    low = [row.min for row in rows]
+    high = [row.max for row in rows]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(steps, low, high, alpha=0.2, linewidth=0, label="lowest to highest")
+    axes.plot(steps, [row.mean for row in rows], label="mean of the last 100 games")
+    axes.set(title=TITLE, xlabel="environment steps", ylabel="score of a game")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def animate(pictures, path):
+    """Write a GIF, twice as large, 40 ms a picture, which is faster than the game."""
+    frames = [picture.resize((320, 420)) for picture in pictures]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
+
+
+def save_table(path, header, rows):
+    """Write a CSV file."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def save_training(folder, agent, progress):
+    """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
+    half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
+    torch.save(half, folder / "weights.pth")  # half the precision is enough to play
+    save_table(folder / "history.csv", Update._fields, progress.history)
+    summary = {
+        "script": NAME,
+        "config": asdict(agent.config),
+        "env_steps": progress.env_steps,
+        "train_seconds": progress.seconds,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+
+
+def show(path):
+    """In a notebook, show a picture below the cell."""
+    if "ipykernel" in sys.modules:
+        from IPython.display import HTML, display
+
+        content = base64.b64encode(path.read_bytes()).decode()
+        display(HTML(f'<img src="data:image/{path.suffix[1:]};base64,{content}" width="600">'))
+
+
+def fail(message):
+    """End the program with one line and exit code 2."""
+    print(f"{NAME}.py: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def reading(path):
+    """Fail with one line, whatever a missing, damaged or foreign file raises."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"can't read {path}: {error.strerror}")
+    except Exception:  # the bytes decide what the loader raises
+        fail(f"{path} is damaged, or is no such file of this script")
+
+
+def load_weights(agent, path):
+    """Give an agent the weights that this script wrote; no code in them is run."""
+    with reading(path):
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        if len(weights["head.bias"]) != agent.q_network.head.out_features:
+            fail(f"{path} is of the other head: was it trained with --dueling, or without?")
+        agent.q_network.load_state_dict(weights)
+
+
+def save_checkpoint(path, agent, progress):
+    """Write a new file, then put it in place of the old one: one of them is always whole."""
+    history = [tuple(row) for row in progress.history]  # only plain types are loaded again
+    content = {
+        "q_network": agent.q_network.state_dict(),
+        "target_network": agent.target_network.state_dict(),
+        "optimizer": agent.optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_actions": agent.rng.bit_generator.state,
+        "config": asdict(agent.config),
+        "progress": asdict(progress) | {"history": history},
+    }
+    part = path.with_suffix(".part")
+    try:
+        torch.save(content, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+        tqdm.write(f"Can't write {path}, training goes on: {error}", file=sys.stderr)
+
+
+def load_checkpoint(path, given):
+    """Return (config, agent, progress) of a checkpoint; of the settings given, steps may differ."""
+    with reading(path):
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        config = Config(**saved["config"])
+        agent = Agent(config)
+        agent.q_network.load_state_dict(saved["q_network"])
+        agent.target_network.load_state_dict(saved["target_network"])
+        agent.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random"])
+        agent.rng.bit_generator.state = saved["random_actions"]
+        progress = Progress(**saved["progress"])
+        progress.history = [Update(*row) for row in progress.history]
+    config.steps = given.get("steps", config.steps)
+    for name, value in given.items():
+        kept = getattr(config, name)
+        if value != kept:
+            fail(f"{name} is {kept} in {path}, not {value}; only steps may change")
+    return config, agent, progress
 
 
 # %% Main
-def load(path, use, hint=""):
-    """Return use(content) of a file that torch.save wrote, and run no code in it; or ValueError."""
-    try:
-        return use(torch.load(path, map_location="cpu", weights_only=True))
-    except OSError as error:
-        raise ValueError(f"can't read {path}: {error.strerror}{hint}") from None
-    except Exception:  # whatever the bytes make the loader raise
-        raise ValueError(f"{path} is damaged, or is no such file of this script") from None
-
-
 def parse(arguments):
-    """Return a Config, with the other options, and the agent; nonsense ends the program."""
-    parser = argparse.ArgumentParser(f"{SCRIPT}.py", argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument("mode", nargs="?", choices=("train", "play", "random"), default="train")
+    """Return the settings that were given, a dictionary, and the other options."""
+    parser = argparse.ArgumentParser(
+        prog=f"{NAME}.py",
+        usage=argparse.SUPPRESS,
+        description=f"{TITLE}. Usage: python {NAME}.py [train | play] [--seed 3] ...",
+        allow_abbrev=False,
+    )
+    parser.add_argument("mode", nargs="?", choices=("train", "play"), default="train")
+    switch = argparse.BooleanOptionalAction
     for f in fields(Config):
-        flag, reason = "--" + f.name.replace("_", "-"), f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, type=f.type, metavar="", help=reason)
-    parser.add_argument("--output-dir", help=f"for the results (runs/{SCRIPT})")
-    parser.add_argument("--no-media", dest="media", action="store_false", help="write no pictures")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
-    weights = Path(globals().get("__file__", "extras/file")).resolve().parent.parent / "weights"
-    parser.add_argument("--weights", default=weights / f"{SCRIPT}.pth", help="to play with (ours)")
-    config = parser.parse_args(arguments, Config())
-    folder = config.output_dir or f"runs/{SCRIPT}/{config.mode}".removesuffix("/train")
-    folder = Path(os.path.expanduser(folder))
+        flag = "--" + f.name.replace("_", "-")
+        kind = {"action": switch} if f.type is bool else {"type": f.type, "metavar": "X"}
+        reason = f"{f.metadata['reason']} ({f.default})"
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=reason, **kind)
+    weights = HERE / "weights" / f"{NAME}.pth"
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
+    parser.add_argument("--no-media", action="store_true", help="write no pictures")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--weights", type=Path, default=weights, metavar="FILE", help="to play")
+    parser.add_argument("--threads", type=int, default=0, metavar="X", help="0: half the cores (0)")
+    options = parser.parse_args(arguments)
+    given = {f.name: getattr(options, f.name) for f in fields(Config) if f.name in options}
     try:
-        for module, oldest in (torch, "2.4.0"), (np, "1.26.0"), (ale_py, "0.11.2"):
-            if np.lib.NumpyVersion(module.__version__.split("+")[0]) < oldest:
-                raise ValueError(f"{module.__name__} is older than {oldest}")
-        if config.resume and config.mode != "train":
-            raise ValueError(f"--resume makes no sense with {config.mode}")
-        if config.resume:  # the settings of the checkpoint, then those of the command line
-            made = load(folder / "checkpoint.pth", lambda saved: asdict(Config(**saved["config"])))
-            config = parser.parse_args(arguments, Config(**made))
-            for name in sorted(made.keys() - {"steps", "bfloat16", "checkpoint_every", "games"}):
-                if getattr(config, name) != made[name]:
-                    raise ValueError(f"{name} is {made[name]} there, not {getattr(config, name)}")
-        config.__post_init__()
-        config.output_dir = folder
-        agent = prepare(config)
-        config.output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=config.output_dir).close()  # fails now, not after the training
-    except (ValueError, OSError) as error:
-        parser.error(error)
-    return config, agent
+        Config(**given)
+    except ValueError as error:
+        fail(error)
+    return given, options
 
 
-def prepare(config):
-    """Return the agent that trains, goes on or plays; ValueError if it can't."""
-    checkpoint, agent = config.output_dir / "checkpoint.pth", Agent(config)
-    if config.resume:
-        load(checkpoint, agent.restore)
-    elif config.mode == "play":
-        hint = "; trained weights are in the folder weights of this project"
-        load(os.path.expanduser(config.weights), agent.q_network.load_state_dict, hint)
-    elif config.mode == "random":
-        config.epsilon = 1.0
-    elif checkpoint.exists():
-        raise ValueError(f"{checkpoint} is there: --resume it, or choose an --output-dir")
-    if config.mode == "train" and agent.memory is None:
-        agent.memory = ReplayMemory(config)  # if it is too large, this fails before files are made
-    if not all(p.isfinite().all() for p in agent.q_network.parameters()):
-        raise ValueError(f"{checkpoint if config.resume else config.weights} is not finite")
+def set_threads(threads):
+    """Let torch compute with so many threads; 0: half of the cores, the games need the others."""
+    if threads < 1:
+        most = torch.get_num_threads()  # torchrun or OMP_NUM_THREADS may have limited them
+        threads = max(1, min(most, os.cpu_count() // 2))
+    torch.set_num_threads(threads)
+
+
+def check_memory(config):
+    """Fail with one line if the replay memory is larger than the machine's."""
+    if hasattr(os, "sysconf"):  # not on Windows
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        needed = config.memory_size * 84 * 84 / 2**30
+        if needed > there:
+            fail(f"memory_size needs {needed:.1f} GiB, the machine has {there:.1f}")
+
+
+def run_train(given, options, folder):
+    """Train, or go on with a training, then play; return the agent."""
+    path = folder / "checkpoint.pth"
+    if options.resume:
+        config, agent, progress = load_checkpoint(path, given)
+    elif path.exists():
+        fail(f"{path} is there: --resume it, or choose another --output-dir")
+    else:
+        config = Config(**given)
+        agent = Agent(config)
+        progress = Progress()
+    check_memory(config)
+    train(config, agent, progress, path)
+
+    save_training(folder, agent, progress)
+    games = len(progress.scores)
+    print(f"{progress.env_steps:,} steps, {games:,} games, {progress.seconds:,.0f} s.")
+    if not options.no_media:
+        plot(progress.history, folder / "learning_curve.png")
+        show(folder / "learning_curve.png")
+    if progress.env_steps < config.steps:
+        print('Interrupted. Go on with --resume, in a notebook with main(["--resume"]).')
+    else:
+        play_and_save(agent, config, options, folder)
+    return agent
+
+
+def play_and_save(agent, config, options, folder):
+    """Play, and write scores.csv, and the first game as play.gif."""
+    scores, pictures = play(agent, config)
+    save_table(folder / "scores.csv", ("game", "score"), sorted(scores.items()))
+    if pictures and not options.no_media:
+        animate(pictures, folder / "play.gif")
+        show(folder / "play.gif")
+        print(f"The first game is in {folder / 'play.gif'}.")
+
+
+def run_play(given, options, folder):
+    """Play with trained weights; return the agent."""
+    config = Config(**given)
+    agent = Agent(config)
+    load_weights(agent, options.weights)
+    play_and_save(agent, config, options, folder)
     return agent
 
 
 def main(arguments=()):
-    """Train, play or look at the task; return the agent."""
-    config, agent = parse(arguments)
-    files, shown, test, games, env_steps, seconds = {}, {}, None, 0, 0, 0.0
-    if config.mode == "train":
-        if config.resume and not agent.memory.pushed:
-            say(f"The replay memory starts empty: it learns again from {config.learn_start:,} on.")
-        agent, history = train(config, agent, config.output_dir / "checkpoint.pth")
-        games, env_steps, seconds = len(agent.scores), agent.env_steps, agent.seconds
-        say(f"Trained for {env_steps:,} steps, {games:,} games, {seconds:,.0f} s.")
-        half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
-        files["weights.pth"] = partial(torch.save, half)  # half the precision is enough to play
-        files["history.csv"] = lambda path: np.savetxt(path, [Update._fields, *history], "%s", ",")
-        if config.media and history and history[-1].games:
-            shown["learning_curve.png"] = learning_curve(history).savefig
-    if config.mode != "train" or env_steps >= config.steps:
-        with suppress(KeyboardInterrupt):  # what was trained is written
-            test, files["scores.csv"], shown["play.gif"] = play(agent, config)
-    interrupted, shown = test is None, shown if config.media else {}
-    summary = {"script": SCRIPT, "config": asdict(config), "games": games, "evaluation": test}
-    summary |= {"env_steps": env_steps, "train_seconds": seconds, "interrupted": interrupted}
-    summary |= {"steps_per_second": env_steps / (seconds or 1)}
-    files["summary.json"] = lambda path: path.write_text(json.dumps(summary, indent=2))
-    files, folder = files | shown, config.output_dir
-    saved = [folder / name for name, write in files.items() if save(folder / name, write)]
-    say(f"Results are in {folder}.")
-    if NOTEBOOK:
-        from IPython import display
-
-        display.display(*(display.Image(path) for path in saved if path.name in shown))
-    elif interrupted or len(saved) < len(files):
-        sys.exit(130 if interrupted else 1)
+    """Train or play, and write the results; return the agent."""
+    given, options = parse(arguments)
+    if options.resume and options.mode != "train":
+        fail(f"--resume makes no sense with {options.mode}")
+    folder = options.output_dir or Path("runs", NAME, options.mode.replace("train", ""))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(error)
+    set_threads(options.threads)
+    modes = {"train": run_train, "play": run_play}
+    agent = modes[options.mode](given, options, folder)
+    print(f"Results are in {folder}.")
     return agent
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if not NOTEBOOK:
-        os.environ["MPLBACKEND"] = "agg"  # one inherited from a notebook may not load here
+    in_cell = sys.argv[0].endswith("kernel_launcher.py")  # then the flags are the notebook's own
+    if "ipykernel" not in sys.modules:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
-        tqdm.monitor_interval = 0  # its thread would never end where stderr was closed
-    elif sys.argv[0] != globals().get("__file__"):
-        # A kernel's own arguments are not ours, but those of %run are. Run again, the cell goes on
-        arguments = ["--resume"] if Path("runs", SCRIPT, "checkpoint.pth").exists() else []
-    try:
-        agent = main(arguments)
-    except KeyboardInterrupt:  # not while training or playing
-        sys.exit(130)
+    agent = main([] if in_cell else sys.argv[1:])

@@ -25,19 +25,24 @@ class Scripted:
     """Stands for AtariVectorEnv: lives and games end where a list of random numbers says so."""
 
     def __init__(self, num_envs, rng):
-        self.n, self.rng, self.scores = num_envs, rng, []
+        self.n = num_envs
+        self.rng = rng
+        self.scores = []  # of the games that ended
 
     def observe(self):
         return self.rng.integers(1, 256, (self.n, 1, 84, 84), dtype=np.uint8)
 
     def reset(self, seed):
-        self.lives, self.over, self.score = np.full(self.n, 5), np.zeros(self.n, bool), 0
+        self.lives = np.full(self.n, 5)
+        self.over = np.zeros(self.n, bool)
+        self.score = np.zeros(self.n, int)
         return self.observe(), {"lives": self.lives.copy()}
 
     def step(self, action):
         lost, cut = self.rng.random((2, self.n)) < [[0.3], [0.1]]
         self.lives = np.where(self.over, 5, self.lives - lost)
-        terminated, truncated = (self.lives == 0) & ~self.over, cut & ~self.over
+        terminated = (self.lives == 0) & ~self.over
+        truncated = cut & ~self.over
         reward = np.where(self.over, 0, self.rng.integers(0, 8, self.n))
         self.score = np.where(self.over, 0, self.score) + reward
         self.over = terminated | truncated
@@ -45,10 +50,9 @@ class Scripted:
         return self.observe(), reward, terminated, truncated, {"lives": self.lives.copy()}
 
 
-def pytest_generate_tests(metafunc):
-    """A test with `script` runs with each script of its module's NAMES in turn."""
-    if "script" in metafunc.fixturenames:
-        metafunc.parametrize("script", metafunc.module.NAMES, indirect=True)
+def scripts(*names):
+    """Run a test with each of these scripts, given as `script`."""
+    return pytest.mark.parametrize("script", names, indirect=True)
 
 
 @pytest.fixture

@@ -1,22 +1,19 @@
-"""What the two A2C scripts share: returns, masks, the update, against independent versions."""
+"""The two A2C scripts: returns, masks, the update, the tests, against independent versions."""
 
 import copy
-import inspect
 import itertools
 import json
-import operator
 import pickle
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import A2C_NAMES
+from conftest import A2C_NAMES, scripts
 
-import a2c_breakout as breakout
 import a2c_cartpole as cartpole
 
-NAMES = A2C_NAMES
+BOTH = scripts(*A2C_NAMES)
 GAMMA = 0.9
 
 
@@ -25,7 +22,8 @@ class Linear(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.actor, self.critic = torch.nn.Linear(3, 2), torch.nn.Linear(3, 1)
+        self.actor = torch.nn.Linear(3, 2)
+        self.critic = torch.nn.Linear(3, 1)
 
     def forward(self, state):
         return self.actor(state), self.critic(state).squeeze(-1)
@@ -34,7 +32,7 @@ class Linear(torch.nn.Module):
 def small_agent(script, **settings):
     """An agent with a linear network and plain gradient descent: an update shows the gradient."""
     config = script.Config(gamma=GAMMA, **settings)
-    agent = script.Agent(config, 4, 2) if script is cartpole else script.Agent(config, 2)
+    agent = script.Agent(config, 3, 2) if script is cartpole else script.Agent(config, 2)
     torch.manual_seed(3)
     agent.network = Linear()
     agent.optimizer = torch.optim.SGD(agent.network.parameters(), lr=1)
@@ -50,14 +48,10 @@ def every_pattern(steps):
     for course in itertools.product("-exb", repeat=steps):
         for starts_over in (False, True):  # the end may have come in the rollout before
             ends = [starts_over] + [letter != "-" for letter in course]
-            if all(not (a and b) for a, b in itertools.pairwise(ends)):
-                starts = ends[:-1]
-                courses.append(
-                    [
-                        (x in "eb", x in "xb", not start)
-                        for x, start in zip(course, starts, strict=True)
-                    ]
-                )
+            if any(a and b for a, b in itertools.pairwise(ends)):
+                continue
+            steps_of_course = zip(course, ends[:-1], strict=True)
+            courses.append([(x in "eb", x in "xb", not start) for x, start in steps_of_course])
     return np.array(courses).transpose(2, 1, 0)
 
 
@@ -76,20 +70,31 @@ def return_by_hand(t, reward, value, next_value, terminated, truncated):
 
 def rollout_of(script, terminated, truncated, valid):
     """Random rewards and values for given ends, and the state (N, 3) after the last step."""
-    rng, shape = np.random.default_rng(0), terminated.shape
-    value, reward = (torch.tensor(rng.normal(size=shape)).float() for _ in range(2))
-    ends = (torch.tensor(x) for x in (terminated, truncated, valid))
-    state = rng.normal(size=(shape[1], 3)).astype(np.float32)
-    return script.Rollout(value, value, value, reward, *ends), state
+    rng = np.random.default_rng(0)
+    value = torch.tensor(rng.normal(size=terminated.shape)).float()
+    reward = torch.tensor(rng.normal(size=terminated.shape)).float()
+    rollout = script.Rollout(
+        log_prob=value,
+        entropy=value,
+        value=value,
+        reward=reward,
+        terminated=torch.tensor(terminated),
+        truncated=torch.tensor(truncated),
+        valid=torch.tensor(valid),
+    )
+    return rollout, rng.normal(size=(terminated.shape[1], 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
+@BOTH
 def test_returns_with_ends_truncations_and_resets_at_every_position(script, steps):
-    agent, (rollout, state) = small_agent(script), rollout_of(script, *every_pattern(steps))
+    agent = small_agent(script)
+    rollout, state = rollout_of(script, *every_pattern(steps))
     returns = agent.returns(rollout, state)
     assert returns.shape == rollout.value.shape and not returns.requires_grad
-    columns, checked = [x.numpy() for x in rollout[2:]], 0
+    columns = [x.numpy() for x in rollout[2:]]
     next_value = agent.network(torch.from_numpy(state))[1].detach()
+    checked = 0
     for env in range(returns.shape[1]):
         value, reward, terminated, truncated, valid = (x[:, env] for x in columns)
         for t in np.flatnonzero(valid):
@@ -101,34 +106,50 @@ def test_returns_with_ends_truncations_and_resets_at_every_position(script, step
 
 
 def played(script, agent, num_envs=6, seed=0):
-    """5 steps that the agent sampled, some of which end: states, columns, and the Rollout."""
-    rng, storage = np.random.default_rng(seed), script.RolloutStorage()
+    """5 steps that the agent sampled, some of which end: states, actions, and the Rollout."""
+    rng = np.random.default_rng(seed)
     states = rng.normal(size=(6, num_envs, 3)).astype(np.float32)
-    ends = every_pattern(5)[:, :, rng.integers(2, 64, size=num_envs)]
-    reward, actions = np.float32(rng.normal(size=(5, num_envs))), []
+    terminated, truncated, valid = every_pattern(5)[:, :, rng.integers(2, 64, size=num_envs)]
+    reward = rng.normal(size=(5, num_envs)).astype(np.float32)
+    storage = script.RolloutStorage()
+    actions = []
     for t in range(5):
-        action, *outputs = agent.sample(states[t])
+        action, log_prob, entropy, value = agent.sample(states[t])
         actions.append(action)
-        storage.insert(*outputs, reward[t], *ends[:, t])
-    assert len(storage.steps) == 5
+        step = script.Rollout(
+            log_prob=log_prob,
+            entropy=entropy,
+            value=value,
+            reward=reward[t],
+            terminated=terminated[t],
+            truncated=truncated[t],
+            valid=valid[t],
+        )
+        storage.insert(step)
     rollout = storage.take()
-    assert len(storage.steps) == 0
-    return states, (np.array(actions), reward, *ends), rollout
+    assert np.array_equal(rollout.reward, reward) and np.array_equal(rollout.valid, valid)
+    assert np.array_equal(rollout.terminated, terminated)
+    assert np.array_equal(rollout.truncated, truncated)
+    storage.insert(step)
+    assert len(storage.take().value) == 1  # what was taken is forgotten
+    return states, np.array(actions), rollout
 
 
+@BOTH
 def test_learn_is_one_step_down_the_papers_loss(script):
     """Against a second forward pass and the loss written out, transition by transition."""
     agent = small_agent(script, value_coef=0.7, entropy_coef=0.2, max_grad_norm=0.3)
-    states, (action, reward, terminated, truncated, valid), rollout = played(script, agent)
+    states, action, rollout = played(script, agent)
     before = [p.detach().clone() for p in agent.network.parameters()]
     for p in agent.network.parameters():
         p.grad = torch.ones_like(p)  # of the update before: counts no more
     logits, value = agent.network(torch.from_numpy(states))
-    constant, loss = value.detach().numpy(), 0.0
+    constant = value.detach().numpy()
+    reward, terminated, truncated, valid = (x.numpy() for x in rollout[3:])
+    loss = 0.0
     for t, env in zip(*np.nonzero(valid), strict=True):
-        column = (x[:, env] for x in (reward, constant[:-1]))
-        ends = terminated[:, env], truncated[:, env]
-        R = return_by_hand(t, *column, constant[-1, env], *ends)
+        columns = (reward[:, env], constant[:-1, env], constant[-1, env])
+        R = return_by_hand(t, *columns, terminated[:, env], truncated[:, env])
         policy = torch.distributions.Categorical(logits=logits[t, env])
         loss = loss - policy.log_prob(torch.tensor(action[t, env])) * (R - constant[t, env])
         loss = loss + 0.7 * (R - value[t, env]) ** 2 - 0.2 * policy.entropy()
@@ -141,6 +162,7 @@ def test_learn_is_one_step_down_the_papers_loss(script):
         torch.testing.assert_close(new.detach(), old - gradient * 0.3 / norm, rtol=1e-3, atol=1e-5)
 
 
+@BOTH
 def test_a_reset_step_teaches_nothing(script):
     """Whatever was sampled or rewarded in it."""
     results = []
@@ -148,22 +170,27 @@ def test_a_reset_step_teaches_nothing(script):
         agent = small_agent(script)
         states, _, rollout = played(script, agent)
         masked = ~rollout.valid
-        changed = {"reward": rollout.reward + noise * masked}
-        changed["log_prob"] = rollout.log_prob + noise * masked
-        agent.learn(rollout._replace(**changed), states[5])
+        reward = rollout.reward + noise * masked
+        log_prob = rollout.log_prob + noise * masked
+        agent.learn(rollout._replace(reward=reward, log_prob=log_prob), states[5])
         results.append([p.detach().clone() for p in agent.network.parameters()])
     assert masked.sum() > 2 and all(map(torch.equal, *results))
 
 
+@BOTH
 def test_a_rollout_of_resets_is_no_nan(script):
-    agent, no = small_agent(script), torch.zeros(1, 3, dtype=torch.bool)
-    _, *outputs = agent.sample(np.ones((3, 3), np.float32))
+    agent = small_agent(script)
+    state = np.ones((3, 3), np.float32)
+    _, log_prob, entropy, value = agent.sample(state)
+    no = np.zeros(3, bool)
+    storage = script.RolloutStorage()
+    storage.insert(script.Rollout(log_prob, entropy, value, np.ones(3, np.float32), no, no, no))
     before = copy.deepcopy(agent.network.state_dict())
-    rollout = script.Rollout(*(x[None] for x in outputs), torch.ones(1, 3), no, no, no)
-    assert agent.learn(rollout, np.ones((3, 3), np.float32)) == 0
+    assert agent.learn(storage.take(), state) == 0
     torch.testing.assert_close(agent.network.state_dict(), before, rtol=0, atol=0)
 
 
+@BOTH
 def test_sample_draws_from_the_policy(script):
     agent = small_agent(script)
     states = np.random.default_rng(0).normal(size=(1, 3)).astype(np.float32).repeat(20_000, 0)
@@ -175,95 +202,163 @@ def test_sample_draws_from_the_policy(script):
     torch.testing.assert_close(entropy, -(p * p.log()).sum().expand(20_000))
 
 
-def watched(monkeypatch):
-    """A list that collects what train() stores at each step: tuples of arrays."""
-    seen, insert = [], cartpole.RolloutStorage.insert
-
-    def spy(self, *step):
-        seen.append(tuple(np.asarray(torch.as_tensor(column)) for column in step[3:]))
-        insert(self, *step)
-
-    monkeypatch.setattr(cartpole.RolloutStorage, "insert", spy)
-    return seen
+# CartPole alone
 
 
 def test_cartpole_masks_the_step_that_only_starts_over(monkeypatch):
     """On the real environment: masked is the step from a last state to a first one."""
-    seen, states, sample = watched(monkeypatch), [], cartpole.Agent.sample
-    spy = lambda self, state: (states.append(state), sample(self, state))[1]  # noqa: E731
-    monkeypatch.setattr(cartpole.Agent, "sample", spy)
-    config = cartpole.Config(seed=4, steps=4000, num_envs=8, max_steps=30, solved_after=1000)
+    states = []
+    steps = []
+    sample = cartpole.Agent.sample
+    insert = cartpole.RolloutStorage.insert
+
+    def watched_sample(self, state):
+        states.append(state)
+        return sample(self, state)
+
+    def watched_insert(self, step):
+        steps.append(step)
+        insert(self, step)
+
+    monkeypatch.setattr(cartpole.Agent, "sample", watched_sample)
+    monkeypatch.setattr(cartpole.RolloutStorage, "insert", watched_insert)
+    config = cartpole.Config(seed=4, steps=4000, num_envs=8, max_steps=30, solved_after=50)
     _, history = cartpole.train(config)
-    reward, terminated, truncated, valid = (np.array(column) for column in zip(*seen, strict=True))
-    states, ended = np.array(states), terminated | truncated
+    reward = np.array([step.reward for step in steps])
+    terminated = np.array([step.terminated for step in steps])
+    truncated = np.array([step.truncated for step in steps])
+    valid = np.array([step.valid for step in steps])
+    states = np.array(states)
+    ended = terminated | truncated
     fallen = (abs(states[:, :, 2]) > np.deg2rad(12)) | (abs(states[:, :, 0]) > 2.4)
     assert valid[0].all() and np.array_equal(valid[1:], ~ended[:-1]) and not (ended & ~valid).any()
     assert np.array_equal(fallen[1:], terminated[:-1]) and truncated.any() and terminated.any()
     assert (abs(states[1:][~valid[:-1]]) <= 0.05).all()  # CartPole starts there
     assert np.array_equal(reward, -terminated.astype(np.float32))
-    assert history[-1].env_steps == valid.sum() and history[-1].episodes == ended.sum()
-    lengths = [np.diff([-2, *np.flatnonzero(column)]) - 1 for column in ended.T]
-    last = np.concatenate(lengths)[
-        np.argsort(np.concatenate([np.flatnonzero(c) for c in ended.T]), kind="stable")
-    ][-8:]
-    assert history[-1].mean_steps == pytest.approx(last.mean())
+    tests = sum(row.test_steps or 0 for row in history)
+    assert history[-1].env_steps == valid.sum() + 50 * tests
+    assert history[-1].episodes == ended.sum()
+    finished = []  # steps of all episodes, in the order in which they ended
+    for t, env in np.argwhere(ended):
+        starts = np.flatnonzero(~valid[:t, env])
+        finished.append(t - starts[-1] if len(starts) else t + 1)
+    assert history[-1].mean_steps == pytest.approx(np.mean(finished[-8:]))
+    assert len(history) == len(steps) / config.num_steps
 
 
-def test_cartpole_updates_every_num_steps(monkeypatch):
-    seen, calls = watched(monkeypatch), []
-    learn = lambda self, rollout, state: calls.append(len(rollout.value)) or 0.0  # noqa: E731
-    monkeypatch.setattr(cartpole.Agent, "learn", learn)
-    _, history = cartpole.train(cartpole.Config(steps=800, num_steps=4))
-    assert set(calls) == {4} and len(calls) == len(seen) // 4 == len(history)
+class Told(gym.vector.VectorEnv):
+    """Environments whose episodes last 4 steps, the limit, unless `falls` says when they end.
 
+    Its keys are (reset, environment, episode): the number of the reset of them all, from 0, the
+    environment, and how often it started over since. At the step `interrupt` comes Ctrl-C.
+    """
 
-class Fake(gym.vector.VectorEnv):
-    """Three environments whose episodes last 4 steps, the limit; or 2 where `falls` lists them."""
-
-    num_envs, falls, interrupt = 3, (), None
     single_observation_space = gym.spaces.Box(-100, 100, (4,), np.float32)
     single_action_space = gym.spaces.Discrete(2)
 
-    def reset(self, seed=None):
-        self.episode, self.time, self.over = np.zeros(3, int), np.zeros(3, int), np.zeros(3, bool)
-        return np.zeros((3, 4), np.float32), {}
+    def __init__(self, num_envs, falls, interrupt=None):
+        self.num_envs = num_envs
+        self.falls = falls
+        self.interrupt = interrupt
+        self.seeds = []  # of each reset
+        self.steps = 0
+        self.actions = []
+
+    def reset(self, seed=None, options=None):
+        self.seeds.append(seed)
+        self.episode = np.zeros(self.num_envs, int)
+        self.time = np.zeros(self.num_envs, int)
+        self.over = np.zeros(self.num_envs, bool)
+        return np.zeros((self.num_envs, 4), np.float32), {}
 
     def step(self, action):
-        if self.episode[0] == self.interrupt:
+        self.actions.append(action.tolist())
+        self.steps += 1
+        if self.steps == self.interrupt:
             raise KeyboardInterrupt
         self.episode += self.over
         self.time = np.where(self.over, 0, self.time + 1)
-        fell = np.array([(i, e) in self.falls for i, e in enumerate(self.episode)])
-        fell &= self.time == 2
+        reset = len(self.seeds) - 1
+        keys = [(reset, env, episode) for env, episode in enumerate(self.episode)]
+        fell = np.array([self.falls.get(key) == t for key, t in zip(keys, self.time, strict=True)])
         limit = self.time == 4
         self.over = fell | limit
-        return np.zeros((3, 4), np.float32), -fell.astype(float), fell, limit, {}
+        return np.zeros((self.num_envs, 4), np.float32), -fell.astype(float), fell, limit, {}
 
 
-def test_cartpole_full_episodes_in_a_row_solve_and_pause(monkeypatch):
-    """One update a step; environment 1 falls in step 2, environment 0 in its second episode."""
-    monkeypatch.setattr(Fake, "falls", [(1, 0), (0, 1)])
-    monkeypatch.setattr(cartpole.gym, "make_vec", lambda *_, **__: Fake())
-    monkeypatch.setattr(cartpole.Agent, "learn", lambda *_: 1.0)
-    config = cartpole.Config(max_steps=4, num_envs=3, num_steps=1, solved_after=6)
+@pytest.fixture
+def told(monkeypatch):
+    """told(falls, falls_in_tests): the environments for learning and for tests."""
+
+    def told(falls=None, falls_in_tests=None, interrupt=None):
+        envs = []
+        courses = [(falls or {}, interrupt), (falls_in_tests or {}, None)]
+
+        def make_vec(name, num_envs, **options):
+            envs.append(Told(num_envs, *courses[len(envs)]))
+            return envs[-1]
+
+        monkeypatch.setattr(cartpole.gym, "make_vec", make_vec)
+        return envs
+
+    return told
+
+
+def test_cartpole_full_tests_solve_the_task(told, monkeypatch, capsys):
+    """Updates of two steps in three environments, of which the second falls in its third step.
+
+    Full episodes end in step 4, but with a fall in the same update; then in step 8, after which
+    the test fails, and in step 9, after which it is passed.
+    """
+    calls = []
+
+    def watched(name):
+        original = getattr(cartpole.Agent, name)
+
+        def call(self, *arguments):
+            calls.append(name)
+            return original(self, *arguments)
+
+        return call
+
+    for name in ("sample", "greedy", "learn"):
+        monkeypatch.setattr(cartpole.Agent, name, watched(name))
+    envs = told(falls={(0, 1, 0): 3}, falls_in_tests={(1, 3, 0): 2})
+    config = cartpole.Config(seed=7, max_steps=4, num_envs=3, num_steps=2, solved_after=5)
     _, history = cartpole.train(config)
-    full = [row.full_in_a_row for row in history]
-    assert full == [0, 0, 0, 2, 2, 2, 0, 0, 1, 1, 1, 3, 3, 4, 4, 4, 6]
-    assert [np.isnan(row.loss) for row in history] == [n > 0 for n in full]
+    assert [row.test_steps for row in history] == [None, None, None, 2, 4]
+    assert [row.passed for row in history] == [False, False, False, False, True]
+    assert [row.episodes for row in history] == [0, 3, 3, 4, 6]
+    learning = np.cumsum([6, 3 + 2, 1 + 3, 3 + 3, 2 + 1])  # without resets
+    tests = 5 * np.cumsum([0, 0, 0, 2, 4])
+    assert [row.env_steps for row in history] == (learning + tests).tolist()
+    update = ["sample", "sample", "learn"]
+    assert calls == [*update * 4, *["greedy"] * 2, *update, *["greedy"] * 4]
+    assert [env.num_envs for env in envs] == [3, 5]
+    assert envs[0].seeds == [7] and envs[1].seeds == [8, None, None]  # new episodes in each test
+    # Both tests are printed, that which solves too
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["update", "4", "5"]
+    assert lines[-1].split()[-2:] == ["4", str(history[-1].env_steps)]
+    assert len({len(line) for line in lines}) == 1
 
 
-@pytest.mark.parametrize("at", [0, 2])
-def test_cartpole_what_train_returns_can_be_used_freely(at, monkeypatch):
-    """After Ctrl-C too: copied, pickled, written as JSON; and torch has its threads again."""
-    monkeypatch.setattr(Fake, "interrupt", at)
-    monkeypatch.setattr(cartpole.gym, "make_vec", lambda *_, **__: Fake())
-    torch.set_num_threads(2)
+def test_cartpole_a_fall_in_the_last_step_fails_the_test(told):
+    told(falls_in_tests={(1, 0, 0): 4})
+    config = cartpole.Config(max_steps=4, num_envs=3, num_steps=4, solved_after=2, steps=20)
+    _, history = cartpole.train(config)
+    assert (history[0].test_steps, history[0].passed) == (4, False)
+
+
+@pytest.mark.parametrize("at", [1, 6])
+def test_cartpole_what_train_returns_can_be_used_freely(at, told, capsys):
+    """After Ctrl-C too: copied, pickled, written as JSON."""
+    told(interrupt=at)
     agent, history = cartpole.train(cartpole.Config(max_steps=4, num_envs=3, num_steps=3))
-    assert torch.get_num_threads() == 2 and bool(history) == (at > 0)
-    torch.set_num_threads(1)
-    assert all(
-        type(x) is cartpole.Agent for x in (copy.deepcopy(agent), pickle.loads(pickle.dumps(agent)))
-    )
+    assert len(history) == (at - 1) // 3
+    assert capsys.readouterr().out.endswith("Interrupted: what was learned is kept.\n")
+    twins = (copy.deepcopy(agent), pickle.loads(pickle.dumps(agent)))
+    assert all(type(twin) is cartpole.Agent for twin in twins)
     for row in history:
         assert json.loads(json.dumps(row._asdict()))["update"] == row.update
 
@@ -276,18 +371,26 @@ def test_cartpole_seed_decides_everything():
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_cartpole_evaluates_greedily():
+def test_cartpole_the_seed_sets_network_and_actions(told):
+    """Each of them, by itself: the environment here has no chance in it, and nothing is learned."""
+    actions = []
+    weights = []
+    for seed in (5, 5, 6):
+        envs = told(falls={(0, env, n): 3 for env in range(3) for n in range(100)})
+        config = cartpole.Config(seed=seed, steps=100, num_envs=3, learning_rate=0)
+        agent, _ = cartpole.train(config)
+        assert torch.initial_seed() == seed
+        actions.append(envs[0].actions)
+        weights.append(agent.network.hidden1.weight)
+    assert actions[0] == actions[1] != actions[2]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_cartpole_is_greedy_where_it_does_not_learn():
     agent = cartpole.Agent(cartpole.Config(), 4, 2)
     states = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
-    assert np.array_equal(agent.act(states), agent.network(torch.from_numpy(states))[0].argmax(1))
-
-
-def test_the_loss_and_the_returns_are_the_same_code():
-    """But for the average over processes."""
-    learn = [inspect.getsource(script.Agent.learn) for script in (cartpole, breakout)]
-    assert "dist." in learn[1]
-    start, end = learn[1].index("        if dist."), learn[1].index("        nn.utils.clip")
-    assert learn[0] == learn[1][:start] + learn[1][end:]
-    for name in ("Agent.returns", "RolloutStorage"):
-        a, b = (inspect.getsource(operator.attrgetter(name)(s)) for s in (cartpole, breakout))
-        assert a == b
+    likeliest = agent.network(torch.from_numpy(states))[0].argmax(1).numpy()
+    before = torch.get_rng_state()
+    assert np.array_equal(agent.greedy(states), likeliest)
+    assert agent.greedy(states[0]).item() == likeliest[0]
+    assert torch.equal(torch.get_rng_state(), before)

@@ -9,14 +9,44 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import Q_NAMES
+from conftest import CARTPOLE_NAMES, Q_NAMES, scripts
 
-import ddqn_cartpole as ddqn
 import dqn_cartpole as dqn
 import dueling_cartpole as dueling
 import per_cartpole as per
 
-NAMES = Q_NAMES
+TWO = scripts("dqn_cartpole", "per_cartpole")  # for what is the same in all four
+
+# Settings: what the scripts are, written down a second time
+COMMON = {"seed": 0, "max_steps": 200, "solved_after": 20, "gamma": 0.99}
+Q = COMMON | {
+    "episodes": 500,
+    "learning_rate": 5e-3,
+    "updates_per_step": 2,
+    "batch_size": 64,
+    "memory_size": 10_000,
+}
+Q |= {"hidden_size": 64, "epsilon": 0.1, "tau": 0.05, "q_limit": 1.0}
+PER = Q | {"alpha": 0.6, "beta": 0.4, "beta_steps": 5000, "priority_epsilon": 1e-4}
+PER |= {"uniform_steps": 0}
+A2C = COMMON | {"steps": 500_000, "num_envs": 16, "num_steps": 5, "learning_rate": 5e-3}
+A2C |= {"hidden_size": 64, "value_coef": 0.5, "entropy_coef": 3e-3, "max_grad_norm": 0.5}
+DEFAULTS = dict.fromkeys(Q_NAMES, Q) | {"per_cartpole": PER, "a2c_cartpole": A2C}
+
+
+@scripts(*CARTPOLE_NAMES)
+def test_the_defaults(script):
+    config = script.Config()
+    assert vars(config) == DEFAULTS[script.NAME]
+    agent = script.Agent(config, 4, 2)
+    used = agent.optimizer.defaults
+    assert type(agent.optimizer) is torch.optim.Adam and used["fused"]
+    assert used["lr"] == config.learning_rate and used["betas"] == (0.9, 0.999)
+    assert used["eps"] == (1e-5 if script.NAME == "a2c_cartpole" else 1e-8)
+    assert used["weight_decay"] == 0 and not used["amsgrad"]
+    network = getattr(agent, "q_network", None) or agent.network
+    (group,) = agent.optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
 
 
 def random_memory(script, config, count=200):
@@ -34,22 +64,29 @@ def random_memory(script, config, count=200):
     return agent
 
 
-def test_td_target_is_the_equation(script):
-    agent = random_memory(script, script.Config(gamma=0.9))
+@pytest.mark.parametrize("limit", [100, 0.2])
+@scripts(*Q_NAMES)
+def test_td_target_is_the_equation(script, limit):
+    """With next values as they are, and clipped."""
+    agent = random_memory(script, script.Config(gamma=0.9, q_limit=limit))
+    agent.q_network = torch.nn.Linear(4, 2, bias=False)  # values of either sign
+    agent.target_network = torch.nn.Linear(4, 2, bias=False)
     batch = agent.memory.sample(50)
     with torch.no_grad():
         q = agent.q_network(batch.next_state).numpy()
         target = agent.target_network(batch.next_state).numpy()
     chosen = target.argmax(1) if script is dqn else q.argmax(1)
-    expected = (
-        batch.reward.numpy() + 0.9 * (1 - batch.terminated.numpy()) * target[np.arange(50), chosen]
-    )
+    next_value = target[np.arange(50), chosen]
+    assert next_value.min() < -0.2 and next_value.max() > 0.2  # else a bound would not be tested
+    next_value = np.minimum(np.maximum(next_value, -limit), limit)
+    expected = batch.reward.numpy() + 0.9 * (1 - batch.terminated.numpy()) * next_value
     result = agent.td_target(batch)
     assert result.shape == (50,) and not result.requires_grad
     np.testing.assert_allclose(result, expected, rtol=1e-6)
     assert (q.argmax(1) != target.argmax(1)).any()  # else the two rules could not be told apart
 
 
+@scripts(*Q_NAMES)
 def test_learn_is_one_adam_step_on_the_weighted_huber_loss(script):
     config = script.Config(learning_rate=0.01, batch_size=32)
     agent = random_memory(script, config)
@@ -63,6 +100,8 @@ def test_learn_is_one_adam_step_on_the_weighted_huber_loss(script):
     huber = torch.where(error.abs() < 1, error**2 / 2, error.abs() - 0.5)
     loss = (getattr(batch, "weight", torch.ones(32)) * huber).sum() / 32
     gradients = torch.autograd.grad(loss, list(agent.q_network.parameters()))
+    for p in agent.q_network.parameters():
+        p.grad = torch.ones_like(p)  # of the update before: counts no more
     assert agent.learn() == pytest.approx(loss.item(), rel=1e-5)
     for old, new, gradient in zip(before, agent.q_network.parameters(), gradients, strict=True):
         expected = old - 0.01 * gradient / (gradient.abs() + 1e-8)  # Adam's first step
@@ -76,17 +115,30 @@ def test_learn_is_one_adam_step_on_the_weighted_huber_loss(script):
         np.testing.assert_allclose(agent.memory.tree[batch.index], priority, rtol=1e-3)
 
 
+@scripts("dqn_cartpole", "dueling_cartpole")
 def test_act_is_greedy_and_epsilon_is_its_probability(script):
-    agent = script.Agent(script.Config(), 4, 2)
+    agent = script.Agent(script.Config(epsilon=0.4), 4, 2)
     states = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     greedy = agent.q_network(torch.from_numpy(states)).argmax(1).numpy()
-    assert np.array_equal(agent.act(states), greedy)
-    before = agent.rng.bit_generator.state
-    agent.act(states)
-    assert agent.rng.bit_generator.state == before  # a greedy action draws no random number
+    assert np.array_equal(agent.greedy(states), greedy)
+    assert np.array_equal(agent.greedy(states.reshape(5, 100, 4)), greedy.reshape(5, 100))
+    before = torch.get_rng_state()
+    assert [agent.act(state, explore=False) for state in states] == greedy.tolist()
+    assert torch.equal(torch.get_rng_state(), before)  # a greedy action draws no random number
     state = states[0]
-    random_share = np.mean([agent.act(state, epsilon=0.4) != greedy[0] for _ in range(4000)])
-    assert abs(random_share - 0.2) < 0.03  # half of the random actions are the greedy one by chance
+    others = [agent.act(state, explore=True) != greedy[0] for _ in range(4000)]
+    assert abs(np.mean(others) - 0.2) < 0.03  # half of the random actions are the greedy one
+
+
+@TWO
+def test_act_returns_a_whole_number_of_python(script):
+    """Environments such as FrozenLake look actions up in a dictionary."""
+    agent = script.Agent(script.Config(epsilon=0.5), 4, 3)
+    state = np.ones(4, np.float32)
+    explored = [agent.act(state, explore=True) for _ in range(200)]
+    assert {type(action) for action in [*explored, agent.act(state, explore=False)]} == {int}
+    assert [{0: "left", 1: "down", 2: "right"}[action] for action in explored]
+    assert set(explored) == {0, 1, 2}
 
 
 def test_dueling_advantage_has_mean_zero_and_value_is_the_mean():
@@ -98,174 +150,230 @@ def test_dueling_advantage_has_mean_zero_and_value_is_the_mean():
     assert q.shape == (7, 5)
     torch.testing.assert_close(q.mean(1, keepdim=True), network.value(hidden))
     advantage = network.advantage(hidden)
-    torch.testing.assert_close(
-        q - q.mean(1, keepdim=True), advantage - advantage.mean(1, keepdim=True)
-    )
+    expected = advantage - advantage.mean(1, keepdim=True)
+    torch.testing.assert_close(q - q.mean(1, keepdim=True), expected)
     with torch.no_grad():
         network.advantage.bias += 10  # what is added to every advantage is not seen in Q
     torch.testing.assert_close(network(states), q)
 
 
 class Scripted(gym.Env):
-    """Episodes that end as told: at step 3 by a fall, then at step 4 by the limit, in turn."""
+    """Episodes that end as told: those in `falls`, counted from 0, by a fall in step 2.
+
+    The others reach the limit, step 4. In step 2 of the episode `interrupt` comes Ctrl-C.
+    """
 
     observation_space = gym.spaces.Box(-100, 100, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
-    def __init__(self):
-        self.episode = -1
+    def __init__(self, falls=(), interrupt=None):
+        self.falls = falls
+        self.interrupt = interrupt
+        self.episode = -2  # train resets once more than it plays, to set the seed
+        self.seeds = []
+        self.actions = []
 
     def observation(self):
         return np.array([self.episode, self.time, 0, 0], np.float32)
 
     def reset(self, seed=None, options=None):
-        self.episode, self.time = self.episode + 1, 0
+        self.seeds.append(seed)
+        self.episode += 1
+        self.time = 0
         return self.observation(), {}
 
     def step(self, action):
+        self.actions.append(action)
         self.time += 1
-        fell, limit = self.episode % 2 == 0 and self.time == 3, self.time == 4
-        return self.observation(), -float(fell), fell, limit, {}
+        if self.episode == self.interrupt and self.time == 2:
+            raise KeyboardInterrupt
+        fell = self.episode in self.falls and self.time == 2
+        return self.observation(), -float(fell), fell, self.time == 4, {}
 
 
-def test_training_stores_falls_as_ends_and_the_limit_not(script, monkeypatch):
-    monkeypatch.setattr(script.gym, "make", lambda *_, **__: Scripted())
-    agent, history = script.train(script.Config(episodes=4, batch_size=64))
-    assert [row.steps for row in history] == [3, 4, 3, 4] and history[-1].env_steps == 14
-    state, _, reward, next_state, terminated = (column[:14] for column in agent.memory.columns)
-    assert terminated.nonzero()[0].tolist() == reward.nonzero()[0].tolist() == [2, 9]
+@pytest.fixture
+def scripted(script, monkeypatch):
+    """scripted(...): the environment that the script will make."""
+
+    def scripted(*arguments, **options):
+        env = Scripted(*arguments, **options)
+        monkeypatch.setattr(script.gym, "make", lambda *_, **__: env)
+        return env
+
+    return scripted
+
+
+@TWO
+def test_training_stores_falls_as_ends_and_the_limit_not(script, scripted):
+    """In episodes of learning (0 to 2) and in a test (3)."""
+    scripted(falls=[0, 1, 3])
+    agent, history = script.train(script.Config(episodes=4))
+    assert [row.steps for row in history] == [2, 2, 4, 2]
+    assert [row.test for row in history] == [False, False, False, True]
+    assert [row.env_steps for row in history] == [2, 4, 8, 10]
+    memory = agent.memory
+    assert len(memory) == 10
+    assert memory.terminated[:10].nonzero()[0].tolist() == [1, 3, 9]
+    assert np.array_equal(memory.reward[:10], -memory.terminated[:10])
     # every next state is the one that followed, never the first of the next episode
-    assert np.array_equal(next_state[:, 0], state[:, 0])
-    assert np.array_equal(next_state[:, 1], state[:, 1] + 1)
+    assert np.array_equal(memory.next_state[:10, 0], memory.state[:10, 0])
+    assert np.array_equal(memory.next_state[:10, 1], memory.state[:10, 1] + 1)
 
 
+@TWO
 def test_only_a_fall_pays_and_ends(script, monkeypatch):
     """On the real CartPole: two episodes of pushing left, which fall, then two up to the limit."""
-    pushes = iter([True] * 2 + [False] * 2)
+    cartpole = type(gym.make("CartPole-v1").unwrapped)
+    reset = cartpole.reset
+    resets = []
 
-    def act(self, state, epsilon=0.0):
-        return int(not self.left and state[2] + 0.3 * state[3] > 0)
+    def counted_reset(self, *, seed=None, options=None):
+        resets.append(1)
+        return reset(self, seed=seed, options=options)
 
-    monkeypatch.setattr(script.Agent, "left", False, raising=False)
+    def act(self, state, explore):
+        balance = state[2] + 0.3 * state[3] > 0
+        return int(len(resets) > 3 and balance)  # the first reset sets the seed
+
+    monkeypatch.setattr(cartpole, "reset", counted_reset)
     monkeypatch.setattr(script.Agent, "act", act)
     monkeypatch.setattr(script.Agent, "learn", lambda self: 0.0)
-    env = gym.make("CartPole-v1", max_episode_steps=50, sutton_barto_reward=True)
-    env.reset(seed=0)
-
-    class Told(gym.Wrapper):
-        def reset(self, **options):
-            script.Agent.left = next(pushes, False)
-            return self.env.reset(**options)
-
-    monkeypatch.setattr(script.gym, "make", lambda *_, **__: Told(env))
     agent, history = script.train(script.Config(episodes=4, max_steps=50))
-    n, falls = history[-1].env_steps, [history[0].env_steps - 1, history[1].env_steps - 1]
     assert [row.steps for row in history[2:]] == [50, 50]
     assert max(row.steps for row in history[:2]) < 12
-    _, _, reward, _, terminated = (column[:n] for column in agent.memory.columns)
-    assert terminated.nonzero()[0].tolist() == falls and np.array_equal(reward, -terminated)
+    falls = [row.env_steps - 1 for row in history[:2]]
+    count = history[-1].env_steps
+    assert agent.memory.terminated[:count].nonzero()[0].tolist() == falls
+    assert np.array_equal(agent.memory.reward[:count], -agent.memory.terminated[:count])
 
 
+@TWO
 def test_updates_come_at_every_step_once_a_batch_is_there(script, monkeypatch):
+    """Three a step."""
     calls = []
-    learn = lambda self: calls.append(len(self.memory)) or 0.0  # noqa: E731
+
+    def learn(self):
+        calls.append(len(self.memory))
+        return 0.0
+
     monkeypatch.setattr(script.Agent, "learn", learn)
-    _, history = script.train(script.Config(episodes=4, batch_size=10))
-    assert calls == list(range(10, history[-1].env_steps + 1))
+    _, history = script.train(script.Config(episodes=4, batch_size=10, updates_per_step=3))
+    assert calls == np.repeat(np.arange(10, history[-1].env_steps + 1), 3).tolist()
 
 
+# falls, then what each episode is: L learns, T tests; what counts is three full tests in a row
+RULE = [
+    ([], "LTTT"),
+    ([0, 2], "LLT LTTT"),  # 2: a fall in the first test
+    ([3], "LTT T LTTT"),  # a fall after two full tests: they count no more
+    ([1, 2, 3], "LT L L LTTT"),
+    ([2, 5], "LT T LT T LTTT"),
+]
+
+
+@pytest.mark.parametrize("falls, kinds", RULE)
+@TWO
+def test_full_tests_in_a_row_solve_the_task(script, falls, kinds, scripted, monkeypatch, capsys):
+    """A full episode is followed by tests, which neither learn nor explore, until a fall."""
+    kinds = kinds.replace(" ", "")
+    env = scripted(falls=falls)
+    explored = []
+    learned = []
+
+    def act(self, state, explore):
+        explored.append((env.episode, explore))
+        return 0
+
+    def learn(self):
+        learned.append(env.episode)
+        return 1.0
+
+    monkeypatch.setattr(script.Agent, "act", act)
+    monkeypatch.setattr(script.Agent, "learn", learn)
+    config = script.Config(max_steps=4, batch_size=1, solved_after=3)
+    _, history = script.train(config)
+    lengths = [2 if episode in falls else 4 for episode in range(len(kinds))]
+    each_step = np.repeat(np.arange(len(kinds)), lengths).tolist()
+    assert [row.episode for row in history] == [*range(1, len(kinds) + 1)]
+    assert "".join("T" if row.test else "L" for row in history) == kinds
+    assert [row.steps for row in history] == lengths
+    assert [row.env_steps for row in history] == np.cumsum(lengths).tolist()
+    assert explored == [(episode, kinds[episode] == "L") for episode in each_step]
+    learning = [episode for episode in each_step if kinds[episode] == "L"]
+    assert learned == np.repeat(learning, config.updates_per_step).tolist()
+    assert [row.loss for row in history] == [None if kind == "T" else 1.0 for kind in kinds]
+    row = 0
+    for episode, line in enumerate(history):
+        row = row + 1 if line.test and episode not in falls else 0
+        assert line.full_tests == row
+    assert row == 3
+    # The line that solves is printed, whichever it is
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert last == [str(len(kinds)), "4", "test", "-", "3", str(sum(lengths))]
+
+
+@TWO
+def test_every_tenth_line_is_printed(script, scripted, capsys):
+    scripted(falls=range(100))
+    script.train(script.Config(episodes=25))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["episode", "10", "20"]
+    assert len({len(line) for line in lines}) == 1
+
+
+@TWO
 def test_evaluation_counts_each_first_episode_once(script):
-    always_left = types.SimpleNamespace(act=lambda state: np.zeros(len(state), int))
+    always_left = types.SimpleNamespace(greedy=lambda state: np.zeros(len(state), int))
     steps = script.evaluate(always_left, script.Config(), seed=5)
     env = gym.make_vec("CartPole-v1", num_envs=100)
     env.reset(seed=5)
     fell = np.array([env.step(np.zeros(100, int))[2] for _ in range(15)])  # (15, 100)
     assert np.array_equal(steps, fell.argmax(0) + 1) and steps.min() < steps.max() < 15
-    forever = types.SimpleNamespace(
-        act=lambda state: (state[:, 2] + 0.3 * state[:, 3] > 0).astype(int)
-    )
+
+    def balance(state):
+        return (state[:, 2] + 0.3 * state[:, 3] > 0).astype(int)
+
+    forever = types.SimpleNamespace(greedy=balance)
     assert (script.evaluate(forever, script.Config(max_steps=50), seed=5) == 50).all()
+    assert script.evaluate(forever, script.Config(max_steps=9), 5, episodes=3).tolist() == [9] * 3
 
 
-class Standing(Scripted):
-    """Episodes that reach the limit, but for those listed in `falls`, counted from 0."""
-
-    falls = ()
-
-    def step(self, action):
-        self.time += 1
-        fell = self.episode in self.falls and self.time == 2
-        return self.observation(), -float(fell), fell, self.time == 4, {}
-
-
-@pytest.mark.parametrize("falls, episodes", [((), 3), ((0, 2, 3), 7), ((2,), 6), ((0, 4), 4)])
-def test_full_episodes_in_a_row_solve_and_pause(script, falls, episodes, monkeypatch):
-    """Three in a row solve; from the first full one to the next fall nothing is learned or explored."""
-    explored, learned = [], []
-    monkeypatch.setattr(Standing, "falls", falls)
-    monkeypatch.setattr(script.gym, "make", lambda *_, **__: Standing())
-    monkeypatch.setattr(script.Agent, "act", lambda _, __, epsilon: explored.append(epsilon) or 0)
-    monkeypatch.setattr(script.Agent, "learn", lambda _: learned.append(1) or 1.0)
-    config = script.Config(max_steps=4, batch_size=1, solved_after=3, epsilon=0.2)
-    _, history = script.train(config)
-    expected, row = [], 0
-    for episode in range(episodes):
-        expected.append(row)  # full episodes before this one
-        row = 0 if episode in falls else row + 1
-    assert [r.full_in_a_row for r in history] == [*expected[1:], 3] and len(history) == episodes
-    pauses = np.repeat([n > 0 for n in expected], [r.steps for r in history])
-    assert explored == np.where(pauses, 0.0, 0.2).tolist() and len(learned) == (~pauses).sum()
-    assert [np.isnan(r.loss) for r in history] == [n > 0 for n in expected]
-
-
+@TWO
 def test_the_seed_decides_everything(script):
     """In one process, whatever ran before: the same seed twice, and another."""
-    runs = [script.train(script.Config(seed=seed, episodes=15)) for seed in (1, 1, 2)]
+    runs = [script.train(script.Config(seed=seed, episodes=12)) for seed in (1, 1, 2)]
     histories = [repr(history) for _, history in runs]
     assert histories[0] == histories[1] != histories[2]
     a, b = (agent.q_network.state_dict() for agent, _ in runs[:2])
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-class Interrupted(Standing):
-    """Raises what Ctrl-C raises, in the second step of the episode `at`."""
-
-    falls, at = (0,), 1
-
-    def step(self, action):
-        if self.episode == self.at and self.time == 1:
-            raise KeyboardInterrupt
-        return super().step(action)
+@TWO
+def test_the_seed_sets_networks_exploration_and_environment(script, scripted):
+    """Each of them, by itself: the environment here has no chance in it, and nothing is learned."""
+    actions = []
+    weights = []
+    for seed in (5, 5, 6):
+        env = scripted(falls=range(100))
+        config = script.Config(seed=seed, episodes=20, epsilon=1, learning_rate=0)
+        agent, _ = script.train(config)
+        assert torch.initial_seed() == seed
+        assert env.seeds == [seed] + [None] * 20  # later episodes start elsewhere
+        actions.append(env.actions)
+        weights.append(agent.q_network.hidden1.weight)
+    assert actions[0] == actions[1] != actions[2] and set(actions[0]) == {0, 1}
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize("at", [0, 2])
-def test_what_train_returns_can_be_used_freely(script, at, monkeypatch):
-    """After Ctrl-C too: copied, pickled, written as JSON; and torch has its threads again."""
-    monkeypatch.setattr(Interrupted, "at", at)
-    monkeypatch.setattr(script.gym, "make", lambda *_, **__: Interrupted())
-    torch.set_num_threads(2)
+@TWO
+def test_what_train_returns_can_be_used_freely(script, at, scripted, capsys):
+    """After Ctrl-C too: copied, pickled, written as JSON."""
+    scripted(falls=[0], interrupt=at)
     agent, history = script.train(script.Config(batch_size=1))
-    assert torch.get_num_threads() == 2 and len(history) == at
-    torch.set_num_threads(1)
+    assert len(history) == at
+    assert capsys.readouterr().out.endswith("Interrupted: what was learned is kept.\n")
     for twin in (copy.deepcopy(agent), pickle.loads(pickle.dumps(agent))):
         assert len(twin.memory) == len(agent.memory) > 0
     for row in history:
         assert json.loads(json.dumps(row._asdict()))["episode"] == row.episode
-
-
-@pytest.mark.parametrize("network", [dqn.QNetwork, dueling.QNetwork])
-@pytest.mark.parametrize("agent", [dqn, ddqn, dueling, per])
-def test_networks_are_drop_in(agent, network, monkeypatch):
-    monkeypatch.setattr(agent, "QNetwork", network)
-    trained, history = agent.train(agent.Config())
-    assert type(trained.q_network) is network and history[-1].full_in_a_row == 20
-
-
-@pytest.mark.parametrize("memory", [dqn, per])
-@pytest.mark.parametrize("agent", [dqn, ddqn, dueling])
-def test_memories_are_drop_in(agent, memory, monkeypatch):
-    """Any memory works in an agent without weights; PER's own agent needs the weights that only its memory gives."""
-    monkeypatch.setattr(agent, "ReplayMemory", memory.ReplayMemory)
-    trained, history = agent.train(memory.Config())
-    assert type(trained.memory) is memory.ReplayMemory
-    assert history[-1].full_in_a_row == 20

@@ -2,10 +2,9 @@
 
 import importlib
 
+import article_port
 import articles
 import breakout_seeds
-import breakout_steps
-import divergence
 import grid  # puts extras/ on the path
 import gridworld
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 
 import a2c_breakout
 import dqn_cartpole
-import per_cartpole
 
 PAGES = {"a2c", "ddqn", "dezero", "dqn", "dueling", "keras_per", "korean_per", "per"}
 
@@ -27,18 +25,67 @@ def test_the_articles_settings_are_those_of_the_scripts():
     assert set(commands) == PAGES
     for name, settings in commands.values():
         module = importlib.import_module(f"{name.removesuffix('_dueling')}_cartpole")
-        module.Config(**settings)
+        config = module.Config(**settings)
+        assert all(getattr(config, key) == value for key, value in settings.items())
     assert commands["dezero"][1]["max_steps"] == 500
     assert commands["korean_per"] == ("per_dueling", commands["per"][1])
 
 
 def test_an_evaluation_has_the_limit_it_is_told():
     agent = dqn_cartpole.Agent(dqn_cartpole.Config(), 4, 2)
-    agent.act = lambda state: (state[:, 2] + state[:, 3] > 0).astype(int)  # stands for long
-    result = {"solved": True, "episodes": 1, "curve": [(1, 1)], "ten_in_a_row": 1}
+    agent.greedy = lambda state: (state[:, 2] + state[:, 3] > 0).astype(int)  # stands for long
+    result = {"solved": True, "episodes": 1, "curve": [(1, 1)], "max_target": None}
     result["train_seconds"] = 1.0
     assert seeds.line("x", 0, agent, result)["evaluation_mean"] <= 200
     assert seeds.line("x", 0, agent, result, 500)["evaluation_mean"] > 200
+
+
+def test_largest_targets_are_noted_and_nothing_else_changes(monkeypatch):
+    targets = []
+    td_target = dqn_cartpole.Agent.td_target
+
+    def noted(agent, batch):
+        targets.append(td_target(agent, batch).tolist())
+        return td_target(agent, batch)
+
+    agent, result = seeds.train_script("dqn", 3, episodes=12)
+    monkeypatch.setattr(dqn_cartpole.Agent, "td_target", noted)
+    plain, history = dqn_cartpole.train(dqn_cartpole.Config(seed=3, episodes=12))
+    for name, weights in plain.q_network.state_dict().items():
+        assert torch.equal(weights, agent.q_network.state_dict()[name])
+    assert result["max_target"] == np.max(targets) > np.mean(targets)
+    assert result["curve"] == [(row.steps, row.env_steps) for row in history]
+    assert (result["solved"], result["episodes"]) == (False, 12) and result["train_seconds"] > 0
+    row = seeds.line("dqn_cartpole", 3, agent, result)
+    assert list(row) == list(seeds.read("seeds"))
+    assert row["env_steps"] == plain.memory.pushed and row["max_target"] < 1
+
+
+@pytest.mark.parametrize("name", ["dqn", "per_dueling", "a2c"])
+def test_a_script_is_solved_by_its_own_rule(name):
+    agent, result = seeds.train_script(name, 1, max_steps=40, solved_after=3)
+    assert result["solved"]
+    assert (result["max_target"] is None) == (name == "a2c")
+    if name != "a2c":
+        assert (name == "per_dueling") == hasattr(agent.q_network, "value")
+    _, result = seeds.train_script(name, 0, **({"steps": 80} if name == "a2c" else {"episodes": 2}))
+    assert not result["solved"]
+
+
+def test_a_port_is_evaluated_greedily(monkeypatch):
+    monkeypatch.setattr(article_port, "EPISODES", 2)
+    agent, result = seeds.train("port", "per", 0)
+    assert (result["solved"], result["max_target"], result["episodes"]) == (False, None, 2)
+    assert seeds.line("per_port", 0, agent, result)["evaluation_mean"] < 200
+
+
+def test_the_column_of_largest_targets_is_there_once_it_is_measured():
+    line = {"solved": 1, "episodes": 5, "env_steps": 50, "train_seconds": 1.0}
+    line |= {"evaluation_mean": 200.0}
+    rows = pandas.DataFrame([line | {"max_target": 0.5}, line | {"max_target": 0.75}])
+    table = tables.seeds({"new": rows, "old": rows.assign(max_target=np.nan)})
+    assert list(table["largest target"]) == ["0.62 (0.75; 0.75)", ""]
+    assert "largest target" not in tables.seeds({"old": rows.assign(max_target=np.nan)})
 
 
 def test_the_greedy_way_through_the_grid_is_walked():
@@ -54,8 +101,7 @@ def test_bricks_are_counted_from_a_reward():
 
 def trained(agent_class, steps=120):
     config = a2c_breakout.Config(num_envs=2, steps=steps, max_grad_norm=1e-6)
-    agent, _ = a2c_breakout.train(config, agent_class(config))
-    return agent
+    return a2c_breakout.train(config, agent_class(config))[0]
 
 
 def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeypatch):
@@ -66,25 +112,33 @@ def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeyp
     plain = trained(a2c_breakout.Agent).network.state_dict()
     assert all(torch.equal(plain[k], v) for k, v in agent.network.state_dict().items())
     rows = pandas.read_csv(tmp_path / "updates.csv")
-    # learn() is called before the steps of its rollout are counted
-    assert rows.env_steps.tolist() == [40, 90]
+    assert rows.env_steps.tolist() == [50, 100]
     assert (rows.norm > 1e-4).all()  # as it was before it was clipped
     assert rows.entropy.between(1.3, 1.3863).all() and (rows.error > 0).all()
     assert rows.no_ball.between(0, 1).all()
-    early = trained(a2c_breakout.Agent, 50).checkpoint()
-    agent.restore(early)
-    assert pandas.read_csv(tmp_path / "updates.csv").env_steps.tolist() == [40]
+
+
+def test_a_resumed_training_forgets_what_came_after_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(breakout_seeds, "EVERY", 5)
+    monkeypatch.setattr(breakout_seeds.signal, "signal", lambda *_: None)
+    settings = ["--num-envs", "2", "--games", "1", "--max-frames", "100"]
+    breakout_seeds.train(tmp_path, [*settings, "--steps", "70"])
+    with open(tmp_path / "updates.csv", "a") as file:
+        file.write("80,1,1,1,1\n")
+    breakout_seeds.train(tmp_path, ["--steps", "120"])
+    rows = pandas.read_csv(tmp_path / "updates.csv")
+    assert rows.env_steps.tolist() == [50, 120]
 
 
 def test_a_ball_is_seen_only_after_fire():
-    games, fire = a2c_breakout.Games(2, 0, 18_000, fire=0), np.array([1, 0])
+    games, fire = a2c_breakout.Games(2, 0, 18_000, fire=False), np.array([1, 0])
     assert not breakout_seeds.ball(games.state).any()
     for _ in range(12):
         games.step(fire)
     assert breakout_seeds.ball(games.state).any(1).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("other", [["--gamma", "0.5"], ["--fire", "0"], ["--slow-first-layer"]])
+@pytest.mark.parametrize("other", [["--gamma", "0.5"], ["--no-fire"], ["--slow-first-layer"]])
 def test_other_settings_do_not_go_on_in_the_defaults_folder(other, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["breakout_seeds.py", "train", *other])
@@ -97,20 +151,19 @@ def test_other_settings_do_not_go_on_in_the_defaults_folder(other, monkeypatch, 
 
 def test_a_game_is_played_as_by_the_script(monkeypatch):
     config = a2c_breakout.Config(games=1, max_frames=900)
-    config.mode, config.media = "play", False
     agent = a2c_breakout.Agent(config)
     weights = articles.PAGES.parents[1] / "weights" / "a2c_breakout.pth"
-    a2c_breakout.load(weights, agent.network.load_state_dict)
+    a2c_breakout.load_weights(agent, weights)
     monkeypatch.setattr(breakout_seeds, "FIVE_MINUTES", 500)
     game = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
-    assert game.score == a2c_breakout.play(agent, config)[0]["mean"] > game.five_minutes
+    assert game.score == a2c_breakout.play(agent, config)[0][1] > game.five_minutes
     config.max_frames = 500
-    assert game.five_minutes == a2c_breakout.play(agent, config)[0]["mean"] > 0
+    assert game.five_minutes == a2c_breakout.play(agent, config)[0][1] > 0
     assert 900 / 4 - 8 < game.steps <= 900 / 4 and 1 <= game.lives <= 5
     assert game.bricks <= game.score and np.isnan(game.step_98)
     assert game.no_ball < 50
     monkeypatch.setattr(agent, "act", lambda state: np.zeros(len(state), int))  # never FIRE
-    agent.config.fire = 0
+    agent.config.fire = False
     still = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
     assert still.no_ball == still.steps and (still.score, still.lives) == (0, 5)
 
@@ -158,84 +211,6 @@ def test_folders_are_collected_and_what_was_there_stays(tmp_path, monkeypatch):
     assert dict(zip(games.run, games.score, strict=True)) == {"gamma_0.9_seed_0": 7, "seed_0": 8}
     rows = history[history.run == "seed_0"]
     assert rows[["mean", "norm"]].to_numpy().tolist() == [[2, 3], [3, 6]] and len(history) == 4
-
-
-def filled(variant):
-    """An agent with 70 transitions, drawn with priorities from 1 to 70, and one thing changed."""
-    agent = per_cartpole.Agent(per_cartpole.Config(), 4, 2)
-    for i in range(70):
-        agent.memory.push(np.zeros(4), 0, 0.0, np.zeros(4), False)
-        agent.memory.tree[i] = i + 1.0
-    divergence.change(agent, variant)
-    return agent
-
-
-def test_one_thing_is_changed():
-    index = np.array([0, 69])
-    assert filled("as it is").memory.weights(index)[1] < 0.5
-    assert (filled("no importance weights").memory.weights(index) == 1).all()
-    uniform = filled("uniform replay").memory
-    assert (uniform.tree[np.arange(70)] == 1).all() and (uniform.weights(index) == 1).all()
-    clipped, whole = filled("TD errors clipped to 1").memory, filled("as it is").memory
-    for memory in clipped, whole:
-        memory.update(index, np.array([-5.0, 0.5]))
-    assert clipped.tree[0] == (1 + 1e-4) ** 0.6 < whole.tree[0]
-    assert filled("learning rate 1e-3").optimizer.param_groups[0]["lr"] == 1e-3
-    assert filled("eps of Adam 1e-4").optimizer.param_groups[0]["eps"] == 1e-4
-    assert filled("tau 0.02").config.tau == 0.02
-    assert filled("beta 1 from the start").memory.config.beta == 1
-
-
-def test_a_training_is_stopped_and_goes_on(monkeypatch):
-    monkeypatch.setattr(divergence, "START", 5)
-    monkeypatch.setattr(divergence, "UPDATES", 40)
-    agent = divergence.stopped(0)
-    assert agent.updates == 5 and agent.memory.pushed == 69  # learns from 64 transitions on
-    (row,) = divergence.work((0, "as it is", 0)).values()
-    assert row["solved"] == 0 and abs(row["largest"]) < 1
-
-
-def test_how_far_an_update_moves_the_policy(tmp_path, monkeypatch):
-    monkeypatch.setattr(breakout_steps, "WAIT", (0, 5))
-    path, saved = tmp_path / "checkpoint.pth", trained(a2c_breakout.Agent).checkpoint()
-    saved["config"] |= {"max_grad_norm": 0.5, "learning_rate": 1e-4, "steps": 10_000}
-    torch.save(saved, path)
-    kl = {
-        variant: breakout_steps.follow(path, variant, 2)
-        for variant in ("as it is", "half the rate")
-    }
-    assert all(list(table["update"]) == [1, 2] and (table.kl > 0).all() for table in kl.values())
-    assert kl["half the rate"].kl[0] == pytest.approx(kl["as it is"].kl[0] / 4, rel=0.2)
-    alone = kl["as it is"][list(breakout_steps.LAYERS)]
-    assert (alone > -torch.finfo(torch.float32).eps).all(axis=None)  # 0 but for rounding
-    assert (alone.max(axis=1) > 0).all()
-    # Looking at the layers one by one changes nothing; with all of them it is the whole step
-    monkeypatch.setattr(breakout_steps, "LAYERS", ("",))
-    again = breakout_steps.follow(path, "as it is", 2)
-    assert again.kl.equals(kl["as it is"].kl) and again[""].equals(again.kl)
-
-
-def test_one_thing_is_changed_in_an_update():
-    before, after = {}, {}
-    for kind in a2c_breakout.Agent, breakout_seeds.SlowWatchedAgent:
-        agent = kind(a2c_breakout.Config(num_envs=2, clip_rewards=0))
-        games, storage = a2c_breakout.Games(2, 0, 18_000), a2c_breakout.RolloutStorage()
-        before[kind] = {k: v.clone() for k, v in agent.network.state_dict().items()}
-        breakout_steps.collect(agent, games, 5, storage)
-        agent.learn(storage.take(), games.state)
-        after[kind] = agent.network.state_dict()
-    (old, slow_old), (new, slow_new) = before.values(), after.values()
-    for name in old:
-        share = 0.1 if name.startswith("conv.0") else 1
-        assert torch.equal(old[name], slow_old[name])
-        moved, slow_moved = new[name] - old[name], slow_new[name] - slow_old[name]
-        torch.testing.assert_close(slow_moved, share * moved, rtol=1e-3, atol=1e-7)
-    errors = torch.tensor([0.5, -1.0, 3.0], requires_grad=True)
-    assert breakout_steps.twice_huber(errors).tolist() == [0.25, 1.0, 5.0]
-    assert isinstance(breakout_steps.Huber(agent.config).optimizer, torch.optim.RMSprop)
-    adam = breakout_steps.WithAdam(agent.config)
-    adam.restore(agent.checkpoint())
-    assert isinstance(adam.optimizer, torch.optim.Adam)
 
 
 def test_an_arm_that_was_stopped_has_no_score_at_later_steps():

@@ -1,45 +1,65 @@
-"""The diff is the lesson: between two neighbours nothing differs but the new idea."""
+"""The diff is the lesson: between two neighbours nothing differs but the new idea. And the form of all."""
 
 import ast
 import difflib
 import io
 import tokenize
+from typing import NamedTuple
 
 import pytest
-from conftest import ROOT
+from conftest import ALL_NAMES, CARTPOLE_NAMES, ROOT
 
-NAME, MEMORY = "SCRIPT, NOTEBOOK", ("Batch", "SumTree", "ReplayMemory")
+TEXTS = {"NAME", "TITLE"}
+MEMORY = {"Batch", "SumTree", "ReplayMemory"}
 # from, to, lines added plus removed at most, where they may be
 NEIGHBOURS = [
-    ("dqn_cartpole", "ddqn_cartpole", 6, {NAME, "Agent.td_target"}),
-    ("ddqn_cartpole", "dueling_cartpole", 16, {NAME, "QNetwork"}),
-    ("ddqn_cartpole", "per_cartpole", 90, {NAME, "Config", *MEMORY, "Agent.learn"}),
+    ("dqn_cartpole", "ddqn_cartpole", 8, TEXTS | {"Agent.td_target"}),
+    ("ddqn_cartpole", "dueling_cartpole", 20, TEXTS | {"QNetwork"}),
+    ("ddqn_cartpole", "per_cartpole", 110, TEXTS | MEMORY | {"Config", "Agent.learn"}),
 ]
 
 
-def code(name, comments=False):
-    """The lines of a script without docstrings and comments, or with: [(line, where it is)]."""
-    text = (ROOT / f"{name}.py").read_text()
-    lines, place, docstrings = text.splitlines(), {}, set()
+class Line(NamedTuple):
+    number: int  # in the file, from 1
+    text: str
+    place: str  # the class or function it is in, or the name it sets, such as Agent.learn
+
+
+def read(name):
+    return (ROOT / f"{name}.py").read_text()
+
+
+def places(tree):
+    """The place of each line, where it has one, and the lines of all docstrings."""
+    place = {}
+    docstrings = set()
 
     def visit(node, path):
         for child in node.body:
+            inner = path
             if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
                 docstrings.update(range(child.lineno, child.end_lineno + 1))
-            named = isinstance(child, ast.ClassDef | ast.FunctionDef)
-            name = child.name if named else None
-            if isinstance(child, ast.Assign) and not path:
-                name = ast.unparse(child.targets[0]).strip("()")
-            inner = [*path, name] if name else path
-            first = min([child.lineno, *(d.lineno for d in getattr(child, "decorator_list", []))])
+            if isinstance(child, ast.ClassDef | ast.FunctionDef):
+                inner = [*path, child.name]
+            elif isinstance(child, ast.Assign) and not path:
+                inner = [ast.unparse(child.targets[0])]
+            decorators = getattr(child, "decorator_list", [])
+            first = min([child.lineno, *(decorator.lineno for decorator in decorators)])
             place.update(dict.fromkeys(range(first, child.end_lineno + 1), ".".join(inner)))
-            if named:
+            if isinstance(child, ast.ClassDef | ast.FunctionDef):
                 visit(child, inner)
 
-    tree = ast.parse(text)
     visit(tree, [])
+    return place, docstrings
+
+
+def code(text, comments=False):
+    """The lines of a script that are not blank, without docstrings and comments; or with them."""
+    tree = ast.parse(text)
+    lines = text.splitlines()
+    place, left_out = places(tree)
     if comments:
-        docstrings = set(range(1, tree.body[0].end_lineno + 1))  # the chapter's own text
+        left_out = range(1, tree.body[0].end_lineno + 1)  # the chapter's own text
         for i in reversed(range(1, len(lines))):  # a comment belongs to the line below
             if lines[i - 1].startswith("#"):
                 place[i] = place.get(i + 1, "")
@@ -49,77 +69,151 @@ def code(name, comments=False):
                 row, column = token.start
                 lines[row - 1] = lines[row - 1][:column].rstrip()
     return [
-        (line, place.get(i, ""))
-        for i, line in enumerate(lines, 1)
-        if i not in docstrings and line.strip()
+        Line(number, line, place.get(number, ""))
+        for number, line in enumerate(lines, 1)
+        if number not in left_out and line.strip()
     ]
 
 
 def difference(old, new):
     """The places of all lines that are only in `old` or only in `new`."""
-    lines = ([line for line, _ in side] for side in (old, new))
-    matcher = difflib.SequenceMatcher(None, *lines, autojunk=False)
+    texts = ([line.text for line in side] for side in (old, new))
+    matcher = difflib.SequenceMatcher(None, *texts, autojunk=False)
     changes = [block for block in matcher.get_opcodes() if block[0] != "equal"]
-    return [p for _, a, b, c, d in changes for _, p in old[a:b] + new[c:d]]
+    return [line.place for _, a, b, c, d in changes for line in old[a:b] + new[c:d]]
 
 
 @pytest.mark.parametrize("comments", [False, True])
 @pytest.mark.parametrize("old, new, most, allowed", NEIGHBOURS)
 def test_neighbours_differ_only_in_the_new_idea(old, new, most, allowed, comments):
-    places = difference(code(old, comments), code(new, comments))
-    elsewhere = [p for p in places if not any(p == a or p.startswith(a + ".") for a in allowed)]
+    changed = difference(code(read(old), comments), code(read(new), comments))
+    elsewhere = [p for p in changed if not any(p == a or p.startswith(a + ".") for a in allowed)]
     assert elsewhere == []
-    assert comments or 0 < len(places) <= most
+    assert comments or 0 < len(changed) <= most
 
 
 def test_a_difference_elsewhere_is_found():
-    old, new = code("dqn_cartpole"), code("ddqn_cartpole")
-    i = next(i for i, (line, _) in enumerate(new) if "lerp_" in line)
-    new[i] = (new[i][0] + " ", new[i][1])
+    old = code(read("dqn_cartpole"))
+    new = code(read("ddqn_cartpole").replace("target.lerp_(q,", "target.lerp_(2 * q,"))
     assert "Agent.update_target" in difference(old, new)
 
 
 @pytest.mark.parametrize("name", [new for _, new, *_ in NEIGHBOURS])
 def test_headers_and_sections_are_the_same(name):
     def outline(name):
-        lines = (ROOT / f"{name}.py").read_text().splitlines()
-        return lines[:5] + [line for line in lines if line.startswith("# %%")]
+        lines = read(name).splitlines()
+        return lines[: lines.index("# %% [markdown]")] + [x for x in lines if x.startswith("# %%")]
 
     assert outline(name) == outline("dqn_cartpole")
 
 
-# from, to, the functions of both that differ
-SHARED = [
-    (
-        "dqn_cartpole",
-        "a2c_cartpole",
-        {"Agent.__init__", "Agent.act", "Agent.learn", "train", "pictures", "main"},
-    ),
-    (
-        "a2c_cartpole",
-        "a2c_breakout",
-        {"ActorCritic.__init__", "ActorCritic.forward", "Agent.__init__", "Agent.act"}
-        | {"Agent.sample", "Agent.learn", "train", "parse", "main"},
-    ),
-]
+def is_compared(node):
+    """Whether its code is compared: functions, and the tuple of a rollout."""
+    return isinstance(node, ast.FunctionDef) or getattr(node, "name", None) == "Rollout"
 
 
 def functions(name):
-    """The text of every function and method of a script, by its name."""
-    text = (ROOT / f"{name}.py").read_text()
-    found, nodes = {}, [("", ast.parse(text))]
+    """The code of every function and method of a script, and its Rollout, by its name."""
+    tree = ast.parse(read(name))
+    found = {}
+    lines = code(read(name))
+    nodes = [("", tree)]
     for path, node in nodes:
         for child in node.body:
             if isinstance(child, ast.ClassDef):
                 nodes.append((f"{child.name}.", child))
-            elif isinstance(child, ast.FunctionDef):
-                found[path + child.name] = ast.get_source_segment(text, child)
+            if is_compared(child):
+                inside = range(child.lineno, child.end_lineno + 1)
+                found[path + child.name] = [line.text for line in lines if line.number in inside]
     return found
 
 
-@pytest.mark.parametrize("old, new, different", SHARED)
-def test_what_two_scripts_share_is_the_same_to_the_letter(old, new, different):
-    old, new = functions(old), functions(new)
+def test_a2c_and_dqn_differ_only_in_the_algorithm():
+    """All else is the same to the letter: settings, evaluation, the command line."""
+    old = functions("dqn_cartpole")
+    new = functions("a2c_cartpole")
     common = old.keys() & new.keys()
+    different = {"Agent.__init__", "Agent.greedy", "Agent.learn", "train", "print_row"}
+    different |= {"film", "plot", "save_training", "main"}
     assert {name for name in common if old[name] != new[name]} == different
     assert len(common - different) >= 6
+
+
+def test_breakout_is_learned_with_the_code_of_cartpole():
+    """The same storage, returns and loss, to the letter."""
+    old = functions("a2c_cartpole")
+    new = functions("a2c_breakout")
+    for name in ("Rollout", "RolloutStorage.__init__", "RolloutStorage.insert"):
+        assert old[name] == new[name]
+    for name in ("RolloutStorage.take", "Agent.sample", "Agent.returns"):
+        assert old[name] == new[name]
+    # What is more: clipped rewards, and the mean of the gradients over the processes of torchrun
+    for name, sign in (("run_steps", "clip_rewards"), ("Agent.learn", "dist.")):
+        more = [line for line in difflib.ndiff(old[name], new[name]) if line[0] in "+-"]
+        assert all(line[0] == "+" for line in more) and len(more) <= 6
+        assert not more or sign in more[0]
+
+
+# The form
+
+
+def nesting(node, depth=0):
+    """How deep blocks are inside each other, at most; each function, class, loop or branch is one."""
+    blocks = ast.For | ast.While | ast.If | ast.With | ast.Try | ast.FunctionDef | ast.ClassDef
+    children = ast.iter_child_nodes(node)
+    inner = [nesting(child, depth + isinstance(child, blocks)) for child in children]
+    return max([depth, *inner])
+
+
+def is_packed(node):
+    """Whether a statement sets several names to several values, or to the same one."""
+    if not isinstance(node, ast.Assign):
+        return False
+    both = isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+    return both or len(node.targets) > 1
+
+
+def form(text):
+    """Packed assignments, lines of the longest function, nesting, columns a line, lines of code."""
+    tree = ast.parse(text)
+    lines = code(text)
+    nodes = list(ast.walk(tree))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    insides = [range(node.lineno, node.end_lineno + 1) for node in functions]
+    return {
+        "packed": sum(is_packed(node) for node in nodes),
+        "longest": max(sum(line.number in inside for line in lines) for inside in insides),
+        "nesting": nesting(tree),
+        "columns": sum(len(line.text.strip()) for line in lines) / len(lines),
+        "lines": len(lines),
+    }
+
+
+LIMITS = {"packed": 3, "longest": 35, "nesting": 4, "columns": 41}
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_one_statement_a_line_and_short_functions(name):
+    limits = LIMITS | {"lines": 350} if name in CARTPOLE_NAMES else LIMITS
+    found = form(read(name))
+    assert [what for what, limit in limits.items() if found[what] > limit] == [], found
+
+
+def test_the_form_is_counted():
+    text = '''
+def f(x):
+    """A docstring is no code."""
+    a, b = 1, 2  # packed
+    b, a = f(x)
+    a = b = 3  # packed
+    # a comment
+    for x in range(3):
+        if x:
+            pass
+
+    return a
+'''
+    columns = sum(map(len, ["def f(x):", "a, b = 1, 2", "b, a = f(x)", "a = b = 3"]))
+    columns += sum(map(len, ["for x in range(3):", "if x:", "pass", "return a"]))
+    expected = {"packed": 2, "longest": 8, "nesting": 3, "columns": columns / 8, "lines": 8}
+    assert form(text) == expected

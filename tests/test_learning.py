@@ -1,26 +1,69 @@
 """Learning itself: every script solves its task on every seed tried, and its policy holds."""
 
 import pytest
-from conftest import CARTPOLE_NAMES
+from conftest import CARTPOLE_NAMES, scripts
 
-NAMES = CARTPOLE_NAMES
+import ddqn_cartpole as ddqn
+import dqn_cartpole as dqn
+import dueling_cartpole as dueling
+import per_cartpole as per
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+def solved(history, config):
+    """Whether the last line of a history says so."""
+    last = history[-1]
+    return last.passed if hasattr(last, "passed") else last.full_tests == config.solved_after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@scripts(*CARTPOLE_NAMES)
 def test_every_script_solves_cartpole(script, seed):
     config = script.Config(seed=seed)
     agent, history = script.train(config)
-    assert history[-1].full_in_a_row >= 20
+    assert solved(history, config)
     assert script.evaluate(agent, config, seed=2**32 + seed).mean() >= 195
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_500_steps_the_whole_command(name, run):
-    status, out, err = run(name, "--max-steps", 500, "--no-media")
-    assert (status, err) == (0, "") and "Solved after" in out and "to 500 steps" in out
+@pytest.mark.slow
+@scripts("per_cartpole", "a2c_cartpole")
+def test_every_script_solves_500_steps(script):
+    config = script.Config(max_steps=500)
+    agent, history = script.train(config)
+    assert solved(history, config)
+    assert script.evaluate(agent, config, seed=2**32).mean() >= 450
 
 
+@scripts("ddqn_cartpole", "a2c_cartpole")
 def test_a_network_that_cannot_learn_is_not_called_solved(script):
-    limit = {"steps": 5000} if script.SCRIPT == "a2c_cartpole" else {"episodes": 60}
-    _, history = script.train(script.Config(learning_rate=0, **limit))
-    assert max(row.full_in_a_row for row in history) < 20
+    limit = {"steps": 5000} if script.NAME == "a2c_cartpole" else {"episodes": 60}
+    config = script.Config(learning_rate=0, **limit)
+    _, history = script.train(config)
+    assert not solved(history, config)
+
+
+@pytest.mark.slow
+def test_a_dueling_network_and_a_prioritized_memory_learn_together(monkeypatch):
+    monkeypatch.setattr(per, "QNetwork", dueling.QNetwork)
+    agent, history = per.train(per.Config())
+    assert type(agent.q_network) is dueling.QNetwork and history[-1].full_tests == 20
+
+
+@pytest.mark.slow
+def test_a_prioritized_memory_works_in_an_agent_without_weights(monkeypatch):
+    monkeypatch.setattr(dqn, "ReplayMemory", per.ReplayMemory)
+    agent, history = dqn.train(per.Config())
+    assert type(agent.memory) is per.ReplayMemory and history[-1].full_tests == 20
+
+
+DROP_IN = [(ddqn, "QNetwork", dueling), (dueling, "QNetwork", dqn), (per, "QNetwork", dqn)]
+DROP_IN += [(ddqn, "ReplayMemory", per), (dueling, "ReplayMemory", dqn)]
+
+
+@pytest.mark.parametrize("script, name, other", DROP_IN)
+def test_classes_are_drop_in(script, name, other, monkeypatch):
+    """But for a memory without weights in the agent that needs them."""
+    monkeypatch.setattr(script, name, getattr(other, name))
+    agent, history = script.train(per.Config(episodes=8, batch_size=16))
+    used = agent.q_network if name == "QNetwork" else agent.memory
+    assert type(used) is getattr(other, name) and history[-1].loss > 0

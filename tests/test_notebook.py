@@ -1,58 +1,58 @@
-"""The scripts in a real Jupyter kernel: pasted into one cell, and cell by cell."""
+"""The scripts in a real Jupyter kernel: pasted into one cell, cell by cell, and with %run."""
 
 import json
+import re
 
 import jupytext
 import nbclient
 import nbformat
 import pytest
-from conftest import ALL_NAMES, CARTPOLE_NAMES, ROOT
+from conftest import A2C_NAMES, ALL_NAMES, ROOT
 from jupyter_client.manager import start_new_kernel
-
-NAMES = CARTPOLE_NAMES
 
 
 def execute(notebook, folder):
-    """Runs a notebook; returns the text it printed and the types of what it showed."""
+    """Runs a notebook; returns the text it printed and the types of the pictures it showed."""
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbclient.NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(folder)}}
-    ).execute()
-    outputs = [
-        output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
-    ]
-    text = "".join(o.text for o in outputs if o.output_type == "stream")
-    errors = [o for o in outputs if o.output_type == "stream" and o.name == "stderr"]
-    assert errors == []
-    return text, {
-        kind for o in outputs if "data" in o for kind in o.data if kind.startswith("image")
-    }
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    printed = [output for output in outputs if output.output_type == "stream"]
+    assert [output for output in printed if output.name == "stderr"] == []
+    html = "".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+    pictures = re.findall(r'<img src="data:(image/\w+);base64,(\w\w\w\w)', html)
+    return "".join(output.text for output in printed), pictures
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_pasted_into_one_cell(name, tmp_path):
-    source = (ROOT / f"{name}.py").read_text()
+# A picture's type, and how its content begins
+PICTURES = [("image/png", "iVBO"), ("image/gif", "R0lG")]
+
+
+@pytest.mark.slow
+def test_pasted_into_one_cell(tmp_path):
+    source = (ROOT / "a2c_cartpole.py").read_text()
     again = "agent = main(['--max-steps', '20', '--no-media'])\nassert len(repr(agent)) < 100"
     cells = ["__file__ = 'editors set this'", source, again]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    text, shown = execute(notebook, tmp_path)
-    assert "Solved after" in text and shown == {"image/png", "image/gif"}
-    assert (tmp_path / "runs" / name / "weights.pth").exists()
+    text, pictures = execute(notebook, tmp_path)
+    assert text.count("Solved after") == 2 and pictures == PICTURES
+    assert (tmp_path / "runs" / "a2c_cartpole" / "weights.pth").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_cell_by_cell(name, tmp_path):
-    notebook = jupytext.read(ROOT / f"{name}.py")
-    text, shown = execute(notebook, tmp_path)
-    assert "Solved after" in text and shown == {"image/png", "image/gif"}
+@pytest.mark.slow
+def test_cell_by_cell(tmp_path):
+    notebook = jupytext.read(ROOT / "per_cartpole.py")
+    text, pictures = execute(notebook, tmp_path)
+    assert "Solved after" in text and pictures == PICTURES
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_every_script_has_the_same_cells(name):
+    """The metadata, the lesson, and eight sections; the environments of A2C are a ninth."""
     kinds = [cell.cell_type for cell in jupytext.read(ROOT / f"{name}.py").cells]
-    assert (
-        kinds.count("markdown") == 1 and kinds.count("code") == 9
-    )  # the metadata, and eight sections
+    sections = 9 if name in A2C_NAMES else 8
+    assert kinds == ["code", "markdown"] + ["code"] * sections
 
 
 @pytest.fixture
@@ -80,35 +80,39 @@ def kernel(tmp_path):
     manager.shutdown_kernel(now=True)
 
 
+@pytest.mark.slow
 def test_interrupting_the_kernel_keeps_what_was_learned(kernel, tmp_path):
-    text = kernel((ROOT / "dqn_cartpole.py").read_text(), interrupt_at="episode  steps")
-    assert "Solved" not in text and "Greedy, 100 new episodes" in text
+    source = (ROOT / "dqn_cartpole.py").read_text()
+    text = kernel(source, interrupt_at="episode  steps")
+    assert "Interrupted: what was learned is kept." in text
+    assert "Not solved after" in text and "Greedy, 100 new episodes" in text
     assert (tmp_path / "runs" / "dqn_cartpole" / "weights.pth").exists()
-    assert "Solved after" in kernel("agent = main([])")
+    assert "Not solved after 2 episodes" in kernel("agent = main(['--episodes', '2'])")
 
 
-def test_run_obeys_its_arguments_and_a_cell_ignores_the_kernels(kernel, tmp_path):
-    text = kernel(f"%run {ROOT / 'dqn_cartpole.py'} --seed 3 --episodes 2 --no-media")
-    assert "Not solved after 2 episodes" in text
-    summary = json.loads((tmp_path / "runs" / "dqn_cartpole" / "summary.json").read_text())
-    assert summary["config"]["seed"] == 3
-    text = kernel(f"%run {ROOT / 'a2c_breakout.py'} random --games 1 --no-media")
+@pytest.mark.slow
+def test_run_obeys_its_flags_however_it_names_the_script(kernel, tmp_path):
+    kernel(f"%cd -q {ROOT}")
+    paths = ["dqn_cartpole.py", "./dqn_cartpole.py", "dqn_cartpole", ROOT / "dqn_cartpole.py"]
+    for i, path in enumerate(paths):
+        folder = tmp_path / str(i)
+        flags = f"--seed 3 --episodes 2 --no-media --output-dir {folder}"
+        assert "Not solved after 2 episodes" in kernel(f"%run {path} {flags}")
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["config"]["seed"] == 3
+    text = kernel(f"%run a2c_breakout.py random --games 1 --no-media --output-dir {tmp_path}")
     assert "1 games: mean" in text
 
 
-@pytest.mark.parametrize("cells", ["one", "all"])
-def test_breakout_interrupted_and_gone_on_with(cells, kernel, tmp_path):
+@pytest.mark.slow
+def test_breakout_interrupted_and_gone_on_with(kernel, tmp_path):
     """Its training takes hours: it is stopped after seconds, and resumed for a few steps."""
-    if cells == "one":
-        text = kernel((ROOT / "a2c_breakout.py").read_text(), interrupt_at="mean score")
-    else:
-        *sections, last = [
-            c.source for c in jupytext.read(ROOT / "a2c_breakout.py").cells if c.cell_type == "code"
-        ]
-        assert "".join(map(kernel, sections)) == ""
-        text = kernel(last, interrupt_at="mean score")
+    folder = tmp_path / "runs" / "a2c_breakout"
+    text = kernel((ROOT / "a2c_breakout.py").read_text(), interrupt_at="mean score")
     assert "steps, " in text and "games: mean" not in text
-    assert (tmp_path / "runs" / "a2c_breakout" / "weights.pth").exists()
-    more = "main(['--resume', '--steps', str(agent.env_steps + 200), '--games', '1', '--no-media'])"
-    code = f"before = agent.env_steps\nagent = {more}\nassert agent.env_steps >= before + 200"
-    assert "1 games: mean" in kernel(code)
+    assert (folder / "weights.pth").exists()
+    before = json.loads((folder / "summary.json").read_text())["env_steps"]
+    flags = ["--resume", "--steps", str(before + 200), "--games", "1", "--no-media"]
+    assert "1 games: mean" in kernel(f"agent = main({flags})")
+    after = json.loads((folder / "summary.json").read_text())["env_steps"]
+    assert after >= before + 200

@@ -18,8 +18,8 @@ def test_the_limit_as_an_end_pays_and_ends():
         patch.object(dqn_cartpole, "ReplayMemory", parts.LimitIsAnEnd),
     ):
         agent, _ = dqn_cartpole.train(config)
-    reward, terminated = (agent.memory.columns[i][:15] for i in (2, 4))
-    assert reward.tolist() == terminated.tolist() == [0, 0, 0, 0, 1] * 3
+    reward = agent.memory.reward[:15]
+    assert reward.tolist() == agent.memory.terminated[:15].tolist() == [0, 0, 0, 0, 1] * 3
 
 
 def filled(agent, n=70):
@@ -42,17 +42,32 @@ def test_a_hard_copy_and_half_the_updates():
     assert [bool(np.isnan(agent.learn())) for _ in range(4)] == [True, False, True, False]
 
 
-def test_masks():
-    zeros, yes = torch.zeros(3), torch.tensor([True, False, False])
-    step = zeros, zeros, zeros, zeros, yes, ~yes, yes
-    rollouts = {}
-    for kind in (a2c_cartpole.RolloutStorage, parts.CutAtLimit, parts.Unmasked):
-        storage = kind()
-        storage.insert(*step)
-        rollouts[kind] = storage.take()
-    plain, cut, unmasked = rollouts.values()
-    assert unmasked.valid.all() and torch.equal(unmasked.terminated, plain.terminated)
-    assert cut.terminated.all() and not cut.truncated.any() and torch.equal(cut.valid, plain.valid)
+def test_the_masks_of_a2c():
+    """Two steps of three games: one meets the limit, one falls, one only resets."""
+    plain = a2c_cartpole.Agent(a2c_cartpole.Config(), 4, 2)
+    zeros = torch.zeros(2, 3)
+    first = torch.tensor([True, False])
+    no = torch.zeros(2, 3, dtype=torch.bool)
+    truncated, terminated, valid = no.clone(), no.clone(), ~no
+    truncated[0, 0] = True
+    terminated[0, 1] = True
+    valid[:, 2] = ~first
+    value = torch.full((2, 3), 0.5)
+    rollout = a2c_cartpole.Rollout(zeros, zeros, value, zeros, terminated, truncated, valid)
+    next_state = np.zeros((3, 4), np.float32)
+    expected = plain.returns(rollout, next_state)
+    cut = parts.CutAtLimit(plain.config, 4, 2)
+    cut.network.load_state_dict(plain.network.state_dict())
+    found = cut.returns(rollout, next_state)
+    assert expected[0, 0] == 0.99 * 0.5 and found[0, 0] == 0
+    expected[0, 0] = 0
+    assert torch.equal(found, expected)
+    seen = []
+    unmasked = parts.Unmasked(plain.config, 4, 2)
+    with patch.object(a2c_cartpole.Agent, "learn", lambda *arguments: seen.append(arguments[1])):
+        unmasked.learn(rollout, next_state)
+    assert seen[0].valid.all() and not rollout.valid.all()
+    assert torch.equal(seen[0].terminated, terminated)
 
 
 def test_draws_and_new_priorities():

@@ -1,19 +1,21 @@
 """Prioritized replay on Breakout: the memory against plain lists, the switches, the outside."""
 
 import copy
+import csv
 import difflib
 import inspect
 import json
 import os
 import re
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Scripted
-from test_breakout import TRAINED, wait_for_steps
+from PIL import Image
 
 import a2c_breakout
 import per_cartpole
@@ -21,6 +23,35 @@ import per_cartpole
 sys.path.insert(0, str(ROOT / "extras"))
 import per_breakout as per
 from per_breakout import Agent, Config, ReplayMemory
+
+STOPPED = ["checkpoint.pth", "history.csv", "learning_curve.png", "summary.json", "weights.pth"]
+TRAINED = sorted([*STOPPED, "play.gif", "scores.csv"])
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Let all games be scripted; returns the environments that are made."""
+    made = []
+
+    def make_env(num_envs, max_frames):
+        made.append(Scripted(num_envs, np.random.default_rng(0)))
+        return made[-1]
+
+    monkeypatch.setattr(per, "make_env", make_env)
+    return made
+
+
+@pytest.fixture
+def memories(monkeypatch):
+    """The replay memories that trainings make."""
+    made = []
+
+    def make(config):
+        made.append(ReplayMemory(config))
+        return made[-1]
+
+    monkeypatch.setattr(per, "ReplayMemory", make)
+    return made
 
 
 def play(monkeypatch, config, steps, seed=0):
@@ -31,21 +62,20 @@ def play(monkeypatch, config, steps, seed=0):
     """
     rng = np.random.default_rng(seed)
     monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, rng))
-    games, memory = per.Games(config.num_envs, seed, 0), ReplayMemory(config)
+    games = per.Games(config.num_envs, seed, 0, config.fire)
+    memory = ReplayMemory(config)
     track = [[] for _ in range(config.num_envs)]  # of each game: (state, action, reward, ends...)
     pictures = [[frame] for frame in games.state[:, -1]]  # of this life
     for _ in range(steps):
-        action = rng.integers(4, size=config.num_envs)
         frame = games.state[:, -1]
         states = [np.array([np.zeros_like(frame[0])] * 3 + p)[-4:] for p in pictures]
         assert all(np.array_equal(a, b) for a, b in zip(states, games.state, strict=True))
-        reward, *ends = games.step(action)
-        memory.push(frame, action, reward, *ends)
+        reward, *ends = games.step(rng.integers(4, size=config.num_envs))
+        memory.push(frame, games.action, reward, *ends)
         for game in range(config.num_envs):
             terminated, truncated, valid = (bool(end[game]) for end in ends)
-            track[game].append(
-                (states[game], action[game], reward[game], terminated, truncated, valid)
-            )
+            step = (states[game], games.action[game], reward[game], terminated, truncated, valid)
+            track[game].append(step)
             if terminated or not valid:
                 pictures[game] = []
             pictures[game].append(games.state[game, -1])
@@ -81,6 +111,17 @@ def drawn(memory):
     return found
 
 
+def fill(memory, rows):
+    """Push steps in which nothing happens."""
+    n = memory.config.num_envs
+    no = np.zeros(n, bool)
+    for _ in range(rows):
+        memory.push(np.zeros((n, 84, 84), np.uint8), np.zeros(n, int), np.zeros(n), no, no, ~no)
+
+
+# The memory
+
+
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("steps", [1, 4, 9, 30, 31, 50, 100, 151])
 def test_the_memory_against_plain_lists_of_stacks(monkeypatch, n_step, steps):
@@ -88,8 +129,9 @@ def test_the_memory_against_plain_lists_of_stacks(monkeypatch, n_step, steps):
     config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=n_step, gamma=0.9)
     for seed in range(3):
         memory, expected = play(monkeypatch, config, steps, seed)
+        assert len(memory) == min(200, 5 * steps)
         if steps <= n_step:
-            assert not expected and memory.tree.nodes[1] == 0
+            assert not expected and memory.tree.total() == 0
             continue
         found = drawn(memory)
         assert found.keys() == expected.keys()
@@ -101,59 +143,47 @@ def test_the_memory_against_plain_lists_of_stacks(monkeypatch, n_step, steps):
                 assert np.array_equal(found[key][3], next_state), key
 
 
-def test_a_memory_saved_and_filled_further_joins_no_games(monkeypatch):
-    """What was the last step when it was saved leads nowhere; the step before it is cut."""
-    config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=3, gamma=0.9)
-    memory, expected = play(monkeypatch, config, 60)
-    other = ReplayMemory(config)
-    arrays = [torch.from_numpy(a.copy()) for a in (*memory.columns, memory.tree.nodes)]
-    other.restore(memory.pushed, memory.max_priority, *arrays)
-    other.end_games()
-    frame, no = np.full((5, 84, 84), 9, np.uint8), np.zeros(5, bool)
-    for _ in range(6):
-        other.push(frame, np.zeros(5, int), np.ones(5), no, no, ~no)
-    found = drawn(other)
-    assert not any(step == 59 for step, _ in found)
-    for (step, _), (state, _, reward, next_state, discount) in found.items():
-        if step >= 60:
-            assert state[-1].min() == 9 and set(np.unique(state[:-1])) <= {0, 9}
-            assert reward == pytest.approx(1 + 0.9 + 0.81)
-        elif discount:
-            assert not (next_state == 9).all((1, 2)).any(), step
-    kept = [key for key in found if key in expected and key[0] < 56]
-    assert len(kept) > 50
-    for key in kept:
-        for a, b in zip(found[key], expected[key], strict=True):
-            assert np.allclose(a, b) or not expected[key][4]
-
-
-def test_tree_weights_and_target_are_those_of_cartpole():
-    """The tree to the letter; weights and targets in numbers, of one step and two networks."""
-    assert inspect.getsource(per.SumTree) == inspect.getsource(per_cartpole.SumTree)
+def test_tree_draws_weights_and_target_are_those_of_cartpole():
+    """Tree and draws to the letter; weights and targets in numbers, of one step, two networks."""
+    pairs = [(per.SumTree, per_cartpole.SumTree)]
+    pairs.append((ReplayMemory.draw, per_cartpole.ReplayMemory.draw))
+    for ours, theirs in pairs:
+        assert inspect.getsource(ours) == inspect.getsource(theirs)
     rng = np.random.default_rng(0)
-    config = Config(num_envs=4, memory_size=100, learn_start=50, n_step=1, gamma=0.9, bfloat16=0)
+    config = Config(num_envs=4, memory_size=100, learn_start=50, n_step=1, bfloat16=False)
     ours = ReplayMemory(config)
-    theirs = per_cartpole.ReplayMemory(per_cartpole.Config(memory_size=100, beta=0.7), 4)
-    no = np.zeros(4, bool)
-    for _ in range(25):
-        ours.push(np.zeros((4, 84, 84), np.uint8), np.zeros(4, int), np.zeros(4), no, no, ~no)
+    theirs = per_cartpole.ReplayMemory(per_cartpole.Config(memory_size=100), 4)
+    fill(ours, 25)
     for leaf, priority in enumerate(rng.random(100)):
         theirs.push(np.zeros(4), 0, 0, np.zeros(4), False)
-        ours.tree[leaf] = theirs.tree[leaf] = priority
-    theirs.pushed, theirs.config.beta_steps = 100, 10**9
+        ours.tree[leaf] = priority
+        theirs.tree[leaf] = priority
+    theirs.config.beta_steps = 200  # half of them are done
     index = np.arange(0, 100, 7)
-    np.testing.assert_allclose(ours.weights(index, 0.7), theirs.weights(index), rtol=1e-6)
+    np.testing.assert_allclose(ours.weights(index, 0.5), theirs.weights(index), rtol=1e-9)
+    for memory in (ours, theirs):
+        memory.config.alpha = 0.7
+        memory.config.priority_epsilon = 0.02
+        memory.update(index, np.linspace(-3, 3, len(index)))
+    assert np.array_equal(ours.tree.nodes, theirs.tree.nodes)
+    assert ours.max_priority == theirs.max_priority > 2
 
     agent = Agent(config)
     for p in agent.target_network.parameters():
         p.data += 0.02 * torch.randn_like(p)
     states = torch.from_numpy(rng.integers(256, size=(6, 4, 84, 84), dtype=np.uint8))
-    reward, terminated = torch.rand(6), torch.tensor([0.0, 1, 0, 0, 1, 0])
+    reward = torch.rand(6)
+    terminated = torch.tensor([0.0, 1, 0, 0, 1, 0])
     batch = per.Batch(states, None, reward, states, 0.9 * (1 - terminated), None, None)
+    other = SimpleNamespace(
+        config=SimpleNamespace(gamma=0.9, q_limit=1e9),
+        q_network=agent.q_network,
+        target_network=agent.target_network,
+    )
     same = SimpleNamespace(next_state=states, reward=reward, terminated=terminated)
-    double = per_cartpole.Agent.td_target(agent, same)
+    double = per_cartpole.Agent.td_target(other, same)
     torch.testing.assert_close(agent.td_target(batch), double)
-    agent.config.double = 0
+    agent.config.double = False
     single = reward + 0.9 * (1 - terminated) * agent.target_network(states).amax(1).detach()
     torch.testing.assert_close(agent.td_target(batch), single)
     assert not torch.allclose(double, single)
@@ -161,146 +191,47 @@ def test_tree_weights_and_target_are_those_of_cartpole():
 
 def test_the_switches():
     """alpha 0 draws all alike; beta 0 has no weights; dueling: mean advantage 0, one value more."""
-    config = Config(num_envs=4, memory_size=100, learn_start=50, alpha=0, n_step=1)
-    memory, no = ReplayMemory(config), np.zeros(4, bool)
-    for _ in range(25):
-        memory.push(np.zeros((4, 84, 84), np.uint8), np.zeros(4, int), np.zeros(4), no, no, ~no)
+    config = Config(num_envs=4, memory_size=100, learn_start=50, alpha=0, beta=0, n_step=1)
+    memory = ReplayMemory(config)
+    fill(memory, 25)
     memory.update(np.arange(20, 28), np.linspace(0, 9, 8))
     leaves = memory.tree[np.arange(100)]
     assert set(leaves) == {0.0, 1.0} and leaves.sum() == 4 * (25 - 1 - 3)
     memory.tree[np.arange(50)] = 7.0
-    assert (memory.weights(np.arange(0, 80, 9), 0.0) == 1).all()
+    assert all((memory.weights(np.arange(0, 80, 9), done) == 1).all() for done in (0.0, 0.5, 1))
     torch.manual_seed(0)
-    plain, dueling = per.QNetwork(4), per.QNetwork(4, dueling=True)
+    plain = per.QNetwork(4)
+    dueling = per.QNetwork(4, dueling=True)
     assert plain.head.out_features == 4 and dueling.head.out_features == 5
+    assert Agent(Config(dueling=True)).q_network.head.out_features == 5
     states = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8)
     value = dueling.head(dueling.conv(states / 255))[:, 0]
     assert dueling(states).shape == (3, 4)
     torch.testing.assert_close(dueling(states).mean(1), value, rtol=1e-3, atol=1e-4)
 
 
-def test_fire_starts_each_life():
-    """A state without pictures of before is the first of a life; the others are the policy's."""
-    state = np.ones((3, 4, 84, 84), np.uint8)
-    state[0, :3] = state[1, :2] = 0
-    for fire in (0, 1):
-        agent = Agent(Config(fire=fire))
-        torch.nn.init.zeros_(agent.q_network.head.weight)
-        agent.q_network.head.bias.data = torch.tensor([0.0, 0, 0, 1])
-        assert agent.act(state, epsilon=0.0).tolist() == [1 if fire else 3, 3, 3]
-    many = agent.act(
-        np.ones((400, 4, 84, 84), np.uint8), epsilon=0.5
-    )  # each game by its own chance
-    assert 90 < (many != 3).sum() < 210 and set(many) == {0, 1, 2, 3}
+def test_beta_rises_to_1():
+    memory = ReplayMemory(Config(num_envs=4, memory_size=100, learn_start=50, n_step=1))
+    fill(memory, 25)
+    memory.tree[np.arange(100)] = np.linspace(0.1, 0.9, 100)
+    index = np.array([0, 99])
+    for progress, beta in ((0, 0.4), (0.5, 0.7), (1, 1)):
+        np.testing.assert_allclose(memory.weights(index, progress), [1, 9**-beta], rtol=1e-9)
 
 
-def test_the_games_are_prepared_as_for_a2c(monkeypatch):
-    """All but the stacks, which the memory makes. (What A2C's are is tested beside the emulator.)"""
-    monkeypatch.setattr(per.ale_py.vector_env, "AtariVectorEnv", lambda *a, **k: (a, k))
-    for colour in (False, True):
-        ours, theirs = (module.make_env(3, 777, colour) for module in (per, a2c_breakout))
-        assert ours[1].pop("stack_num") == 1 and theirs[1].pop("stack_num") == (1 if colour else 4)
-        assert ours == theirs
-
-
-@pytest.mark.parametrize("module", [per, a2c_breakout])
-def test_points_of_games_and_lives_by_hand(monkeypatch, module):
-    monkeypatch.setattr(module, "make_env", lambda n, _: Scripted(n, np.random.default_rng(0)))
-    games = module.Games(5, 0, 0)
-    score, life, best, lives, over = np.zeros(5), np.zeros(5), np.zeros(5), np.full(5, 5), [0] * 5
-    for _ in range(200):
-        reward, *_ = games.step(None)
-        now, again = games.env.lives, games.env.over
-        for i in range(5):
-            if over[i]:
-                score[i] = life[i] = best[i] = 0
-            score[i], life[i] = score[i] + reward[i], life[i] + reward[i]
-            best[i] = max(best[i], life[i])
-            if now[i] != lives[i]:
-                life[i] = 0
-        lives, over = now, again
-        assert np.array_equal(games.points, [score, life, best])
-
-
-@pytest.mark.parametrize("module", [per, a2c_breakout])
-def test_play_tells_of_first_games_and_shows_the_first(monkeypatch, capsys, tmp_path, module):
-    """Score and best life of each by hand; the pictures are of what was done in game 1."""
-    real, made, shown, done = module.Games, [], [], []
-
-    def make_env(num_envs, max_frames, colour=False):
-        assert max_frames == 777 and num_envs == (1 if colour else 6)
-        made.append(Scripted(num_envs, np.random.default_rng(0)))
-        if not colour:
-            return made[-1]
-        picture = np.zeros((1, 1, 210, 160, 3), np.uint8)
-        step = lambda action: shown.append(action.tolist()) or [picture]  # noqa: E731
-        return SimpleNamespace(reset=lambda seed: shown.append(seed.tolist()), step=step)
-
-    class Noted(real):
-        def step(self, action):
-            lives = made[0].lives
-            reward, *ends = super().step(action)
-            acted = getattr(self, "action", action)  # with FIRE, where A2C's games press it
-            done.append((acted, reward.astype(int), made[0].lives != lives, made[0].over))
-            return reward, *ends
-
-    monkeypatch.setattr(module, "make_env", make_env)
-    monkeypatch.setattr(module, "Games", Noted)
-    config, rng = module.Config(games=6, max_frames=777, seed=4), np.random.default_rng(1)
-    config.mode = "play"
-    agent = SimpleNamespace(act=lambda state: rng.integers(4, size=len(state)))
-    test, table, _ = module.play(agent, config)
-    expected, lengths = [], []
-    for game in range(6):
-        total = life = best = 0
-        lengths.append(next(t for t, (*_, over) in enumerate(done, 1) if over[game]))
-        for _, reward, lost, _ in done[: lengths[-1]]:
-            total, life = total + reward[game], life + reward[game]
-            best, life = max(best, life), 0 if lost[game] else life
-        expected.append([game + 1, total, best])
-    table(tmp_path / "scores.csv")
-    rows = np.loadtxt(tmp_path / "scores.csv", delimiter=",", skiprows=1, dtype=int).tolist()
-    assert rows == expected and len(set(lengths)) > 2 and len(done) == max(lengths)
-    assert any(best < total for _, total, best in rows)
-    scores = np.array(expected)[:, 1]
-    assert (test["mean"], test["std"]) == (scores.mean(), scores.std())
-    assert (test["min"], test["max"], test["episodes"]) == (scores.min(), scores.max(), 6)
-    assert test["best_life"] == max(best for *_, best in expected)
-    assert f"{scores.mean():.1f}" in capsys.readouterr().out
-    first = [[action[0]] for action, *_ in done[: lengths[0]]]
-    assert shown == [real(6, 4, 777).seeds[:1].tolist(), *first]
-
-
-def test_beta_rises_over_the_training_and_0_stays():
-    class Asked(Exception):
-        pass
-
-    def sample(batch_size, beta):
-        raise Asked(beta)
-
-    for beta, wanted in (0.4, [0.4, 0.7, 1, 1]), (0.0, [0, 0, 0, 0]):
-        agent = Agent(Config(steps=1000, beta=beta))
-        agent.memory = SimpleNamespace(sample=sample)
-        for env_steps, value in zip((0, 500, 1000, 1200), wanted, strict=True):
-            agent.env_steps = env_steps
-            with pytest.raises(Asked) as asked:
-                agent.learn()
-            assert asked.value.args[0] == pytest.approx(value)
-
-
-def test_a_sample_has_one_of_each_part_with_weights_of_its_beta(monkeypatch):
+def test_a_sample_has_one_of_each_part_with_its_weights(monkeypatch):
     """And a transition that is new is as likely as the one that surprised most."""
     config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=1, alpha=0.5)
     memory, _ = play(monkeypatch, config, 30)
     memory.update(np.arange(20, 60), np.linspace(0, 9, 40))
     memory.update(np.arange(20, 30), np.zeros(10))
     ready = (memory.pushed - 1) * 5 + np.arange(5)  # their next state is the one pushed now
-    no = np.zeros(5, bool)
-    memory.push(np.zeros((5, 84, 84), np.uint8), np.zeros(5, int), np.zeros(5), no, no, ~no)
+    fill(memory, 1)
     assert memory.max_priority == pytest.approx(9.01**0.5)
     assert set(memory.tree[ready]) <= {0.0, memory.max_priority} and memory.tree[ready].any()
     leaves = memory.tree[np.arange(200)]
-    parts, above = np.arange(17) * leaves.sum() / 16, np.cumsum(leaves)
+    parts = np.arange(17) * leaves.sum() / 16
+    above = np.cumsum(leaves)
     for _ in range(50):
         batch = memory.sample(16, 0.7)
         assert (above[batch.index] > parts[:-1] - 1e-9).all()
@@ -308,242 +239,330 @@ def test_a_sample_has_one_of_each_part_with_weights_of_its_beta(monkeypatch):
         np.testing.assert_allclose(batch.weight, memory.weights(batch.index, 0.7), 1e-6)
 
 
+# The agent
+
+
 def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
-    """One update: weights outside the loss, new priorities, the target copied in time."""
-    config = Config(
-        num_envs=5,
-        memory_size=200,
-        learn_start=100,
-        batch_size=8,
-        target_every=2,
-        bfloat16=0,
-        alpha=0.7,
-        max_grad_norm=1e-4,
-    )
+    """One update: weights outside the loss, new priorities, a clipped gradient."""
+    config = Config(num_envs=5, memory_size=200, learn_start=100, batch_size=8)
+    config.bfloat16 = False
+    config.alpha = 0.7
+    config.max_grad_norm = 1e-4
     agent = Agent(config)
-    agent.memory, _ = play(monkeypatch, config, 30)
-    agent.memory.config = config
-    batches, sample = [], agent.memory.sample
-    agent.memory.sample = lambda *a: batches.append(sample(*a)) or batches[-1]
+    memory, _ = play(monkeypatch, config, 30)
+    batches = []
+    sample = memory.sample
+    memory.sample = lambda *a: batches.append(sample(*a)) or batches[-1]
     q0 = copy.deepcopy(agent.q_network)
-    agent.memory.tree[np.arange(200)] *= np.linspace(1, 9, 200)
+    memory.tree[np.arange(200)] = memory.tree[np.arange(200)] * np.linspace(1, 9, 200)
     for p in agent.q_network.parameters():
         p.grad = torch.ones_like(p)  # of the update before: counts no more
-    loss = agent.learn()
+    loss = agent.learn(memory, 0.3)
     batch = batches[0]
-    delta = (
-        batch.reward
-        + batch.discount * q0(batch.next_state).amax(1).detach()
-        - q0(batch.state).gather(1, batch.action).squeeze(1)
-    )
+    target = batch.reward + batch.discount * q0(batch.next_state).amax(1).detach()
+    delta = target - q0(batch.state).gather(1, batch.action).squeeze(1)
     huber = torch.where(delta.abs() < 1, delta**2 / 2, delta.abs() - 0.5)
     by_hand = (batch.weight * huber).mean()
     assert loss == pytest.approx(by_hand.item(), rel=1e-4)
     assert batch.weight.max() == 1 and batch.weight.min() < 1
     wanted = (delta.abs().detach().numpy() + 0.01) ** 0.7
     last = {int(i): p for i, p in zip(batch.index, wanted, strict=True)}  # drawn twice: the last
-    np.testing.assert_allclose(agent.memory.tree[np.array(list(last))], list(last.values()), 1e-3)
+    np.testing.assert_allclose(memory.tree[np.array(list(last))], list(last.values()), 1e-3)
     same = [torch.equal(a, b) for a, b in zip(q0.parameters(), agent.target_network.parameters())]
     assert all(same)
     gradient = [g.flatten() for g in torch.autograd.grad(by_hand, q0.parameters())]
     wanted = torch.nn.functional.normalize(torch.cat(gradient), dim=0) * 1e-4  # clipped
     means = [state["exp_avg"].flatten() for state in agent.optimizer.state.values()]
     torch.testing.assert_close(torch.cat(means) / 0.1, wanted, rtol=1e-2, atol=1e-8)
-    agent.learn()
-    pairs = zip(agent.q_network.parameters(), agent.target_network.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
 
 
-# The outside
-
-SHORT = ["--steps", 1200, "--num-envs", 8, "--learn-start", 400, "--batch-size", 8]
-SHORT += ["--epsilon-steps", 400, "--games", 1, "--memory-size", 2000, "--max-frames", 400]
-
-
-def test_what_a2c_breakout_has_too_is_the_same_to_the_letter():
-    for name in ("setting", "say", "save", "learning_curve", "load"):
-        a, b = (inspect.getsource(getattr(module, name)) for module in (per, a2c_breakout))
-        assert a == b, name
-    for name in ("parse", "play", "main"):
-        a, b = (inspect.getsource(getattr(m, name)).splitlines() for m in (per, a2c_breakout))
-        changed = [line for line in difflib.ndiff(a, b) if line[0] in "+-"]
-        assert len(changed) <= 8, changed
+def test_a_step_is_adams_with_the_eps_of_rainbow():
+    """The first one is the rate times g / (|g| + eps): for g = eps half the rate."""
+    agent = Agent(Config(learning_rate=0.02))
+    before = agent.q_network.head.bias.detach().clone()
+    for p in agent.q_network.parameters():
+        p.grad = torch.full_like(p, 1.5e-4)
+    agent.optimizer.step()
+    moved = before - agent.q_network.head.bias.detach()
+    torch.testing.assert_close(moved, torch.full((4,), 0.01), rtol=1e-4, atol=0)
 
 
-def test_a_training_writes_its_files_and_goes_on_with_an_empty_memory(run, tmp_path):
-    status, out, err = run("extras/per_breakout", *SHORT)
-    folder = tmp_path / "runs" / "per_breakout"
-    assert status == 0 and "Trained for 1,2" in out and "Warning" not in err, err
-    assert sorted(os.listdir(folder)) == TRAINED
-    summary = json.loads((folder / "summary.json").read_text())
-    assert 1200 <= summary["env_steps"] < 1208 and summary["evaluation"]["episodes"] == 1
-    history = np.genfromtxt(folder / "history.csv", delimiter=",", names=True, ndmin=1)
-    assert history.dtype.names == per.Update._fields and 0 < history["loss"][0] < 1
-    assert os.path.getsize(folder / "weights.pth") < 4e6
-    status, out, err = run("extras/per_breakout", "--resume", "--steps", 1400)
-    assert status == 0 and "memory starts empty" in out and "Trained for 1,4" in out
-    weights = folder / "weights.pth"
-    status, out, err = run("extras/per_breakout", "play", "--weights", weights, "--games", 2)
-    assert (status, err) == (0, "") and "2 games: mean" in out
-    status, out, err = run("extras/per_breakout", "random", "--games", 2)
-    assert (status, err) == (0, "") and "(4, 84, 84)" in out and "'FIRE'" in out
+def test_each_game_explores_by_its_own_chance():
+    agent = Agent(Config())
+    torch.nn.init.zeros_(agent.q_network.head.weight)
+    agent.q_network.head.bias.data = torch.tensor([0.0, 0, 0, 1])
+    states = np.ones((400, 4, 84, 84), np.uint8)
+    assert (agent.act(states[:9], 0.0) == 3).all()
+    many = agent.act(states, 0.5)
+    assert 90 < (many != 3).sum() < 210 and set(many) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("with_memory", [0, 1])
-def test_kill_9_and_resume(start, run, tmp_path, with_memory):
-    """A checkpoint is whole at any moment; with its memory, learning goes on at once."""
-    flags = ["--checkpoint-every", 40, "--checkpoint-memory", with_memory]
-    process = start("extras/per_breakout", *SHORT, *flags)
-    wait_for_steps(process, 700)
-    process.kill()
-    process.communicate()
-    path = tmp_path / "runs" / "per_breakout" / "checkpoint.pth"
-    saved = per.load(path, dict)
-    assert saved["progress"][0] >= 600 and saved["progress"][1] > 0
-    agent = Agent(Config(**saved["config"]))
-    per.load(path, agent.restore)
-    assert agent.updates == saved["progress"][1]
-    assert (agent.memory is not None) == with_memory == ("memory" in saved)
-    if with_memory:
-        assert len(agent.memory) == saved["progress"][0] + (~agent.memory.valid).sum() - (
-            agent.memory.valid.size - len(agent.memory)
-        )
-    status, out, _ = run("extras/per_breakout", "--resume", "--no-media")
-    assert status == 0 and ("memory starts empty" in out) == (not with_memory)
+def test_the_defaults():
+    assert asdict(Config()) == {
+        "seed": 0,
+        "steps": 2_000_000,
+        "num_envs": 8,
+        "double": True,
+        "dueling": False,
+        "n_step": 3,
+        "gamma": 0.99,
+        "learning_rate": 2e-4,
+        "max_grad_norm": 10.0,
+        "batch_size": 32,
+        "memory_size": 200_000,
+        "learn_start": 20_000,
+        "target_every": 250,
+        "epsilon": 0.01,
+        "epsilon_steps": 250_000,
+        "alpha": 0.5,
+        "beta": 0.4,
+        "priority_epsilon": 0.01,
+        "clip_rewards": True,
+        "bfloat16": True,
+        "fire": True,
+        "max_frames": 108_000,
+        "games": 10,
+        "checkpoint_every": 100_000,
+    }
 
 
-def test_a_training_explores_clips_and_counts_as_its_settings_say(monkeypatch):
-    """Epsilon falls by the steps; a brick pays 1; resets are no steps; new games when it goes on."""
-    real, seeds, envs, epsilons = per.Games, [], [], []
+# The games
 
-    def make_env(num_envs, max_frames):
-        envs.append(Scripted(num_envs, np.random.default_rng(0)))
-        return envs[-1]
+
+@pytest.mark.parametrize("fire", [True, False])
+def test_the_games_are_those_of_a2c(monkeypatch, scripted, fire):
+    """FIRE starts each life and nothing else; ends, lives and scores are the same, too.
+
+    A life begins where a state has no older picture, and nowhere else.
+    """
+    make_env = lambda n, frames: Scripted(n, np.random.default_rng(0))  # noqa: E731
+    monkeypatch.setattr(a2c_breakout, "make_env", make_env)
+    ours = per.Games(5, 0, 0, fire)
+    theirs = a2c_breakout.Games(5, 0, 0, fire)
+    rng = np.random.default_rng(1)
+    served = 0
+    finished = []
+    for _ in range(300):
+        action = rng.choice([0, 2, 3], 5)
+        begins = ours.life_begins
+        assert np.array_equal(begins, ~ours.state[:, :3].any((1, 2, 3)))
+        for a, b in zip(ours.step(action), theirs.step(action), strict=True):
+            assert np.array_equal(a, b)
+        assert np.array_equal(ours.action, np.where(begins & fire, 1, action))
+        for name in ("seeds", "action", "lives", "life_begins", "ended", "score"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+        assert np.array_equal(ours.state[:, -1:], theirs.state)
+        finished += ours.take_finished()
+        served += begins.sum()
+    assert served > 100
+    assert finished == scripted[0].scores and len(finished) > 50
+
+
+def test_the_games_are_prepared_as_for_a2c(monkeypatch):
+    """All but the stacks, which the memory makes. (What A2C's are is tested beside the emulator.)"""
+    for module in (per, a2c_breakout):
+        monkeypatch.setattr(module, "AtariVectorEnv", lambda *a, **k: (a, k))
+    for colour in (False, True):
+        ours, theirs = (module.make_env(3, 777, colour) for module in (per, a2c_breakout))
+        assert ours[1].pop("stack_num") == 1 and theirs[1].pop("stack_num") == (1 if colour else 4)
+        assert ours == theirs
+
+
+def test_play_tells_of_first_games_and_shows_the_first(monkeypatch, capsys):
+    """With config.epsilon; the scores by hand; the pictures are of what was done in game 1."""
+    made, shown, done, epsilons = [], [], [], []
+
+    def make_env(num_envs, max_frames, colour=False):
+        assert max_frames == 777 and num_envs == (1 if colour else 6)
+        if not colour:
+            made.append(Scripted(num_envs, np.random.default_rng(0)))
+            return made[-1]
+        picture = np.zeros((1, 1, 210, 160, 3), np.uint8)
+        step = lambda action: shown.append(action.tolist()) or [picture] * 5  # noqa: E731
+        return SimpleNamespace(reset=lambda seed: shown.append(seed.tolist()), step=step)
+
+    class Noted(per.Games):
+        def step(self, action):
+            reward, *ends = super().step(action)
+            done.append((self.action, reward.astype(int), made[0].over))
+            return reward, *ends
+
+    def act(state, epsilon):
+        epsilons.append(epsilon)
+        return rng.integers(4, size=len(state))
 
     monkeypatch.setattr(per, "make_env", make_env)
-    monkeypatch.setattr(per, "Games", lambda n, seed, _: seeds.append(seed) or real(n, 0, 0))
-    for clip in (1, 0):
-        config = Config(seed=3, steps=600, num_envs=5, memory_size=1000, learn_start=900)
-        config.clip_rewards, config.epsilon_steps, config.epsilon = clip, 400, 0.2
-        agent = Agent(config)
+    monkeypatch.setattr(per, "Games", Noted)
+    config = Config(games=6, max_frames=777, seed=4, epsilon=0.07)
+    rng = np.random.default_rng(1)
+    agent = SimpleNamespace(act=act)
+    scores, pictures = per.play(agent, config)
+    assert agent.rng.random() == np.random.default_rng([4, 3]).random()  # whatever was before
+    lengths = [next(t for t, (*_, over) in enumerate(done, 1) if over[game]) for game in range(6)]
+    expected = {
+        game + 1: sum(int(reward[game]) for _, reward, _ in done[:length])
+        for game, length in enumerate(lengths)
+    }
+    assert scores == expected and len(set(lengths)) > 2 and len(done) == max(lengths)
+    assert set(epsilons) == {0.07} and len(epsilons) == len(done)
+    out = capsys.readouterr().out
+    assert f"6 games: mean {np.mean(list(expected.values())):.1f}, " in out
+    first = [[action[0]] for action, *_ in done[: lengths[0]]]
+    seeds = np.random.default_rng(4).integers(2**31, size=6)
+    assert shown == [seeds[:1].tolist(), *first]
+    assert len(pictures) == lengths[0] and pictures[0].size == (160, 210)
 
-        def noted(state, epsilon, agent=agent):
-            epsilons.append((agent.env_steps, epsilon))
-            return np.zeros(len(state), int)
 
-        agent.act = noted
-        per.train(config, agent)
-        reward, valid = agent.memory.reward, agent.memory.valid
-        assert 600 <= agent.env_steps == valid.sum() < 605
-        assert agent.scores == envs[-1].scores and len(agent.scores) > 10
-        assert set(np.unique(reward)) == ({0, 1} if clip else set(range(8)))
-        config.steps, rows = 620, agent.memory.pushed
-        per.train(config, agent)
-        assert agent.memory.pushed > rows and not agent.memory.valid[rows - 1].any()
-        assert agent.memory.truncated[rows - 2].all()  # no state joins old games and new ones
+# The training
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_a_training_explores_clips_and_counts_as_its_settings_say(
+    monkeypatch, scripted, memories, clip
+):
+    """Epsilon falls by the steps; a brick is worth 1; resets are no steps; new games when resumed."""
+    real = per.Games
+    seeds, epsilons, learned = [], [], []
+
+    def make_games(num_envs, seed, max_frames, fire):
+        seeds.append(seed)
+        return real(num_envs, 0, max_frames, fire)
+
+    monkeypatch.setattr(per, "Games", make_games)
+    config = Config(seed=3, steps=600, num_envs=5, memory_size=1000, learn_start=300)
+    config.clip_rewards = clip
+    config.epsilon_steps = 400
+    config.epsilon = 0.2
+    agent = Agent(config)
+    progress = per.Progress()
+
+    def act(state, epsilon):
+        epsilons.append((progress.env_steps, epsilon))
+        return np.zeros(len(state), int)
+
+    def learn(memory, share):
+        learned.append((len(memory), progress.env_steps, share))
+        return 0.5
+
+    agent.act = act
+    agent.learn = learn
+    per.train(config, agent, progress)
+    reward, valid = memories[0].reward, memories[0].valid
+    assert 600 <= progress.env_steps == valid.sum() < 605
+    assert progress.scores == scripted[0].scores and len(progress.scores) > 10
+    assert set(np.unique(reward)) == ({0, 1} if clip else set(range(8)))
+    assert set(np.unique(memories[0].action)) == {0, 1}  # with FIRE, as it was done
+    assert [n for n, *_ in learned] == list(range(300, len(memories[0]) + 1, 5))
+    assert progress.updates == len(learned)
+    assert all(share == min(1, n / 600) for _, n, share in learned)
+    row = progress.history[-1]
+    last = progress.scores[-100:]
+    assert (row.env_steps, row.loss, row.games) == (progress.env_steps, 0.5, len(progress.scores))
+    assert (row.mean, row.min, row.max) == (np.mean(last), min(last), max(last))
+    config.steps = 620
+    per.train(config, agent, progress)
+    assert len(memories) == 2 and memories[1].pushed < 10  # no state joins old games and new ones
+    assert 620 <= progress.env_steps < 625
     assert all(e == pytest.approx(max(0.2, 1 - n / 400)) for n, e in epsilons)
-    assert seeds[0] == [3, 0] and seeds[1][0] == 3 and seeds[1][1] >= 600
+    assert seeds == [[3, 0, 1], [3, row.env_steps, 1]]
 
 
-def test_what_a_checkpoint_brings_back(monkeypatch, tmp_path):
+def test_the_target_network_is_copied_every_so_many_updates(monkeypatch, scripted):
+    config = Config(num_envs=5, steps=300, memory_size=200, learn_start=100, target_every=7)
+    agent = Agent(config)
+    first = agent.target_network.head.bias.detach().clone()
+    run_step = per.run_step
+    seen = []
+
+    def learn(memory, share):
+        agent.q_network.head.bias.data += 1
+        return 0.0
+
+    def noted(agent, games, memory, progress):
+        loss = run_step(agent, games, memory, progress)
+        copied = (agent.target_network.head.bias.detach() - first)[0].item()
+        seen.append((progress.updates, round(copied)))
+        return loss
+
+    agent.learn = learn
+    monkeypatch.setattr(per, "run_step", noted)
+    per.train(config, agent)
+    assert seen[-1][0] > 30
+    assert all(copied == updates // 7 * 7 for updates, copied in seen), seen
+
+
+def test_a_resumed_training_skips_no_line_of_its_history(monkeypatch, scripted):
+    """Of 16,000 steps each, whatever the last line before was; None where there is no number."""
+    config = Config(steps=33_000, num_envs=32, memory_size=640, learn_start=600, epsilon=1.0)
+    agent = Agent(config)
+    agent.act = lambda state, epsilon: np.zeros(len(state), int)
+    agent.learn = lambda memory, share: 0.0
+    progress = per.Progress(env_steps=20_000)
+    progress.history = [per.Update(n, 0, None, None, None, None) for n in (16_020, 20_000)]
+    per.train(config, agent, progress)
+    assert [row.env_steps // 1000 for row in progress.history] == [16, 20, 32, 33]
+    empty = per.Progress()
+    empty.record([])
+    assert empty.history == [per.Update(0, 0, None, None, None, None)]
+
+
+def test_what_a_checkpoint_brings_back(scripted, tmp_path):
     """Both networks, the optimizer, the counts and both random streams."""
-    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, np.random.default_rng(0)))
     config = Config(num_envs=5, steps=300, memory_size=200, learn_start=100, batch_size=8)
     config.target_every = 7
-    agent, _ = per.train(config)
-    per.save(tmp_path / "checkpoint.pth", lambda path: torch.save(agent.checkpoint(), path))
+    path = tmp_path / "checkpoint.pth"
+    agent, progress = per.train(config, checkpoint=path)
     state = np.ones((50, 4, 84, 84), np.uint8)
-    action, random = agent.act(state, 0.9), torch.rand(3)
-    again = Agent(config)
-    per.load(tmp_path / "checkpoint.pth", again.restore)
+    action = agent.act(state, 0.9)
+    random = torch.rand(3)
+    again_config, again, again_progress = per.load_checkpoint(path, {"steps": 400})
     assert np.array_equal(again.act(state, 0.9), action) and torch.equal(torch.rand(3), random)
     for name in ("q_network", "target_network", "optimizer"):
         a, b = (getattr(x, name).state_dict() for x in (agent, again))
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     pair = agent.q_network.head.weight, agent.target_network.head.weight
     assert not torch.equal(*pair) and agent.optimizer.state
-    for name in ("env_steps", "updates", "seconds", "scores", "history"):
-        assert repr(getattr(agent, name)) == repr(getattr(again, name))
-    agent.config.checkpoint_memory = 1
-    agent.memory.update(np.arange(5), np.full(5, 4.0))  # an error above 1: the largest so far
-    per.save(tmp_path / "checkpoint.pth", lambda path: torch.save(agent.checkpoint(), path))
-    per.load(tmp_path / "checkpoint.pth", again.restore)
-    assert again.memory.max_priority == agent.memory.max_priority > 2
+    assert again_progress == progress and progress.updates > 0
+    assert asdict(again_config) == asdict(config) | {"steps": 400}
+
+
+def test_checkpoints_are_written_at_once_and_in_time(monkeypatch, scripted, tmp_path):
+    """And one that can't be written does not end the training."""
+    config = Config(num_envs=5, steps=300, memory_size=400, learn_start=390, checkpoint_every=100)
+    path = tmp_path / "checkpoint.pth"
+    at = []
+    monkeypatch.setattr(per, "save_checkpoint", lambda *a: at.append(a[2].env_steps))
+    per.train(config, checkpoint=path)
+    assert [n // 100 for n in at] == [0, 1, 2, 3, 3] and at[0] == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(per.torch, "save", lambda *a: int("disk full"))
+    with pytest.raises(ValueError):
+        per.save_checkpoint(path, Agent(config), per.Progress())
+    for error in (OSError("disk full"), RuntimeError("disk full")):
+
+        def save(content, path, error=error):
+            raise error
+
+        monkeypatch.setattr(per.torch, "save", save)
+        per.save_checkpoint(path, Agent(config), per.Progress())
 
 
 def test_the_seed_decides_everything():
-    flags = dict(zip([f[2:].replace("-", "_") for f in SHORT[::2]], SHORT[1::2], strict=True))
-    a, b, c = (per.train(Config(**flags | {"seed": s, "steps": 700}))[0] for s in (1, 1, 2))
-    weights = [torch.cat([p.flatten() for p in x.q_network.parameters()]) for x in (a, b, c)]
+    settings = {"steps": 240, "num_envs": 4, "learn_start": 160, "memory_size": 400}
+    settings |= {"batch_size": 4, "max_frames": 100}
+    trained = [per.train(Config(**settings, seed=seed)) for seed in (1, 1, 2)]
+    weights = [torch.cat([p.flatten() for p in a.q_network.parameters()]) for a, _ in trained]
+    (_, a), (_, b), _ = trained
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-    assert a.scores == b.scores and a.updates == b.updates > 0
-
-
-def test_the_shipped_agent_plays_out_of_the_box(run, tmp_path):
-    status, out, err = run("extras/per_breakout", "play", "--games", 8)
-    assert (status, err) == (0, "")
-    assert os.path.getsize(ROOT / "weights" / "per_breakout.pth") < 4e6
-    assert float(re.search(r"8 games: mean ([\d.]+)", out)[1]) > 70
-    assert (tmp_path / "runs" / "per_breakout" / "play" / "play.gif").exists()
-
-
-BAD = [
-    (["watch"], "'watch'"),
-    (["--games", "0"], "games"),
-    (["--dueling", "2"], "dueling"),
-    (["--alpha", "nan"], "alpha"),
-    (["--n-step", "0"], "n_step"),
-    (["--memory-size", str(10**9)], "GiB"),
-    (["--memory-size", "200", "--num-envs", "100"], "memory_size 200 is too small"),
-    (["--memory-size", "10000"], "learn_start 20000 is not from 64 to 9992"),
-    (["--learn-start", "50"], "learn_start 50 is not from 64"),
-    (["--output-dir", "file"], "file"),
-    (["play", "--resume"], "--resume"),
-    (["play", "--weights", "nowhere.pth"], "trained weights are in the folder weights"),
-    (["play", "--weights", "other.pth"], "other.pth"),
-    (["play", "--weights", "nan.pth"], "nan.pth is not finite"),
-    (["--resume", "--output-dir", "saved", "--alpha", "0"], "alpha is 0.5 there, not 0.0"),
-    (["--resume", "--output-dir", "nowhere"], "checkpoint.pth"),
-    (["--output-dir", "saved"], "--resume"),
-]
-
-
-@pytest.mark.parametrize("arguments, named", BAD)
-def test_bad_input_is_one_line(arguments, named, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(per, "train", None)  # nothing may come so far
-    (tmp_path / "file").write_text("kept")
-    (tmp_path / "saved").mkdir()
-    agent = Agent(Config())
-    torch.save(agent.checkpoint(), "saved/checkpoint.pth")
-    good = agent.q_network.state_dict()
-    torch.save({k: torch.full_like(v, torch.nan) for k, v in good.items()}, "nan.pth")
-    torch.save(a2c_breakout.ActorCritic(4).state_dict(), "other.pth")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SystemExit) as end:
-        per.main(arguments)
-    out, err = capsys.readouterr()
-    assert (end.value.code, out, err.count("\n")) == (2, "", 1), err
-    assert err.startswith("per_breakout.py: error: ") and named in err
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_small_machine_plays_and_trains_with_a_small_memory(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(per.os, "sysconf", {"SC_PHYS_PAGES": 2**17, "SC_PAGE_SIZE": 2**12}.get)
-    with pytest.raises(SystemExit):
-        per.parse(())
-    assert "memory_size needs 1.3 GiB, 0.5 are there" in capsys.readouterr().err
-    config, agent = per.parse(("--memory-size", "50000"))
-    assert (config.memory_size, agent.memory.pushed) == (50_000, 0)
-    per.parse(("play",))
+    assert a.scores == b.scores and a.history == b.history and a.updates == b.updates > 0
 
 
 class Signal:
     """Stands for AtariVectorEnv: the bright half of the picture says which of two actions pays."""
 
     def __init__(self, num_envs):
-        self.rng, self.lives = np.random.default_rng(0), np.full(num_envs, 5)
+        self.rng = np.random.default_rng(0)
+        self.lives = np.full(num_envs, 5)
 
     def observe(self):
         self.side = self.rng.integers(2, size=len(self.lives))
@@ -556,34 +575,228 @@ class Signal:
         return self.observe(), {"lives": self.lives}
 
     def step(self, action):
-        reward, no = np.int64(action == self.side + 1), np.zeros(len(self.lives), bool)
+        reward = np.int64(action == self.side + 1)
+        no = np.zeros(len(self.lives), bool)
         return self.observe(), reward, no, no, {"lives": self.lives}
 
 
-@pytest.mark.parametrize("switches", [{}, {"dueling": 1, "double": 0, "alpha": 0.0, "beta": 0.0}])
+OTHERS = {"dueling": True, "double": False, "alpha": 0.0, "beta": 0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("switches", [{}, OTHERS])
 def test_it_learns_what_pays(monkeypatch, switches):
     """States, actions and rewards belong together from the games to the network."""
     monkeypatch.setattr(per, "make_env", lambda n, frames: Signal(n))
     settings = {"steps": 2000, "num_envs": 8, "batch_size": 16, "memory_size": 2000}
     settings |= {"learn_start": 200, "epsilon_steps": 1000, "target_every": 20, "n_step": 1}
-    agent, history = per.train(Config(**settings, gamma=0.5, learning_rate=1e-3, **switches))
-    env, right = Signal(8), 0
-    frame, state = env.observe(), np.zeros((8, 4, 84, 84), np.uint8)
+    config = Config(**settings, gamma=0.5, learning_rate=1e-3, **switches)
+    agent, progress = per.train(config)
+    env = Signal(8)
+    right = 0
+    frame = env.observe()
+    state = np.zeros((8, 4, 84, 84), np.uint8)
     for _ in range(25):
         state = np.concatenate([state[:, 1:], frame], 1)
         frame, reward, *_ = env.step(agent.act(state, 0.0))
         right += reward.sum()
     assert right > 190, right
-    assert history[-1].env_steps == 2000 and np.isnan(history[-1].mean)
+    assert progress.history[-1].env_steps == 2000 and progress.history[-1].mean is None
 
 
-def test_a_resumed_training_skips_no_line_of_its_history(monkeypatch):
-    """Of 16,000 steps each, whatever the last line before was."""
-    monkeypatch.setattr(per, "make_env", lambda n, frames: Scripted(n, np.random.default_rng(0)))
-    config = Config(steps=33_000, num_envs=32, memory_size=640, learn_start=600, epsilon=1.0)
-    agent = Agent(config)
-    monkeypatch.setattr(agent, "learn", lambda: 0.0)
-    agent.env_steps = 20_000
-    agent.history = [per.Update(n, 0, *[np.nan] * 4) for n in (16_020, 20_000)]
-    _, history = per.train(config, agent)
-    assert [row.env_steps // 1000 for row in history] == [16, 20, 32, 33]
+# The outside
+
+SHORT = ["--steps", 1200, "--num-envs", 8, "--learn-start", 400, "--batch-size", 8]
+SHORT += ["--epsilon-steps", 400, "--games", 1, "--memory-size", 2000, "--max-frames", 400]
+
+
+def test_what_a2c_breakout_has_too_is_the_same_to_the_letter():
+    same = "setting cpu_has_bfloat16 plot animate save_table show fail reading set_threads"
+    for name in [*same.split(), "play_and_save", "run_play", "Games.take_finished"]:
+        a, b = (inspect.getsource(find(module, name)) for module in (per, a2c_breakout))
+        assert a == b, name
+    close = "Config.__post_init__ Games.__init__ Games.step make_env Progress play save_training"
+    for name in [*close.split(), "load_weights", "save_checkpoint", "load_checkpoint"]:
+        assert len(changes(name)) <= 10, changes(name)
+    for name in ("parse", "main"):
+        assert len(changes(name)) <= 6, changes(name)
+
+
+def find(module, name):
+    """Return what is called so, such as Games.step, in a module."""
+    for part in name.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def changes(name):
+    """Return the lines in which the two scripts differ."""
+    a, b = (inspect.getsource(find(m, name)).splitlines() for m in (per, a2c_breakout))
+    return [line for line in difflib.ndiff(a, b) if line[0] in "+-"]
+
+
+@pytest.mark.slow
+def test_a_training_writes_its_files(run, tmp_path):
+    status, out, err = run("extras/per_breakout", *SHORT)
+    folder = tmp_path / "runs" / "per_breakout"
+    assert status == 0 and re.search(r"^1,20\d steps, ", out, re.M) and "Warning" not in err, err
+    assert sorted(os.listdir(folder)) == TRAINED
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 1200 <= summary["env_steps"] < 1208 and summary["config"]["memory_size"] == 2000
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == per.Update._fields and 0 < float(rows[0]["loss"]) < 1
+    with open(folder / "scores.csv", newline="") as file:
+        assert [row["game"] for row in csv.DictReader(file)] == ["1"]
+    assert os.path.getsize(folder / "weights.pth") < 4e6
+    with Image.open(folder / "play.gif") as gif:
+        assert gif.size == (320, 420) and gif.n_frames > 50
+    _, agent, _ = per.load_checkpoint(folder / "checkpoint.pth", {})
+    player = Agent(Config(seed=1))
+    per.load_weights(player, folder / "weights.pth")
+    for a, b in zip(player.q_network.parameters(), agent.q_network.parameters(), strict=True):
+        assert torch.equal(a, b.half().float())
+
+
+def wait_for_steps(process, at_least):
+    """Read the progress bar until so many steps are done."""
+    text = ""
+    while not any(int(n) >= at_least for n in re.findall(r"(\d+)/", text)):
+        more = process.stderr.read(20)
+        assert more, text  # else it has ended
+        text = text[-100:] + more
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume(start, run, tmp_path):
+    """A checkpoint is whole at any moment, and its training goes on, longer if so told."""
+    process = start("extras/per_breakout", *SHORT, "--checkpoint-every", 40)
+    wait_for_steps(process, 700)
+    process.kill()
+    process.communicate()
+    path = tmp_path / "runs" / "per_breakout" / "checkpoint.pth"
+    _, _, progress = per.load_checkpoint(path, {})
+    assert 600 <= progress.env_steps < 1200 and progress.updates > 0
+    status, out, err = run("extras/per_breakout", "--resume", "--no-media", "--steps", 1300)
+    assert status == 0 and re.search(r"^1,30\d steps, ", out, re.M), err
+    _, _, longer = per.load_checkpoint(path, {"steps": 1300})
+    assert (
+        longer.updates > progress.updates
+        and longer.scores[: len(progress.scores)] == progress.scores
+    )
+
+
+def test_a_folder_has_one_training(monkeypatch, capsys, tmp_path):
+    """Another one is refused from the first step on; Ctrl-C leaves all files but those of play."""
+    monkeypatch.chdir(tmp_path)
+    ends = []
+
+    def run_step(*_):
+        monkeypatch.setattr(per, "run_step", None)  # the other one must not come so far
+        with pytest.raises(SystemExit) as end:
+            per.main(["--output-dir", "out"])
+        ends.append(end.value.code)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(per, "run_step", run_step)
+    threads = torch.get_num_threads()
+    per.main(["--output-dir", "out"])
+    torch.set_num_threads(threads)
+    out, err = capsys.readouterr()
+    assert ends == [2] and "error: out/checkpoint.pth is there: --resume it" in err
+    assert "Interrupted. Go on with --resume" in out
+    assert sorted(os.listdir("out")) == STOPPED
+
+
+@pytest.mark.slow
+def test_the_shipped_agent_plays_out_of_the_box(run, tmp_path):
+    status, out, err = run("extras/per_breakout", "play", "--games", 8)
+    assert (status, err) == (0, "")
+    assert os.path.getsize(ROOT / "weights" / "per_breakout.pth") < 4e6
+    assert float(re.search(r"8 games: mean ([\d.]+)", out)[1]) > 70
+    assert (tmp_path / "runs" / "per_breakout" / "play" / "play.gif").exists()
+
+
+SAVED = ["--resume", "--output-dir", "saved"]
+BAD = [
+    (["watch"], "'watch'"),
+    (["--games", "0"], "games"),
+    (["--dueling", "2"], "2"),
+    (["--alpha", "nan"], "alpha"),
+    (["--n-step", "0"], "n_step"),
+    (["--memory-size", str(10**9)], "memory_size needs 6571.4 GiB"),
+    (["--memory-size", "200", "--num-envs", "100"], "memory_size - num_envs, 100"),
+    (["--memory-size", "10000"], "memory_size - num_envs, 9992, not 20000"),
+    (["--learn-start", "50"], "num_envs * (n_step + 5), 64"),
+    (["--output-dir", "file"], "file"),
+    (["play", "--resume"], "--resume"),
+    (["play", "--weights", "nowhere.pth"], "can't read nowhere.pth"),
+    (["play", "--weights", "other.pth"], "other.pth is damaged, or"),
+    (["play", "--weights", "dueling.pth"], "with --dueling, or without?"),
+    (["play", "--weights", "plain.pth", "--dueling"], "with --dueling, or without?"),
+    ([*SAVED, "--alpha", "0"], "alpha is 0.5 in"),
+    ([*SAVED, "--no-double"], "double is True in"),
+    (["--resume", "--output-dir", "nowhere"], "checkpoint.pth"),
+    (["--output-dir", "saved"], "--resume"),
+]
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A folder of weights and a checkpoint."""
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "saved").mkdir()
+    agent = Agent(Config())
+    per.save_checkpoint(folder / "saved" / "checkpoint.pth", agent, per.Progress())
+    torch.save(agent.q_network.state_dict(), folder / "plain.pth")
+    torch.save(per.QNetwork(4, dueling=True).state_dict(), folder / "dueling.pth")
+    torch.save(a2c_breakout.ActorCritic(4).state_dict(), folder / "other.pth")
+    (folder / "file").write_text("kept")
+    return folder
+
+
+@pytest.mark.parametrize("arguments, named", BAD)
+def test_bad_input_is_one_line(arguments, named, monkeypatch, capsys, foreign):
+    monkeypatch.chdir(foreign)
+    monkeypatch.setattr(per, "train", None)  # nothing may come so far
+    monkeypatch.setattr(per, "set_threads", lambda threads: None)
+    before = [path for path in sorted(foreign.rglob("*")) if path.is_file()]
+    with pytest.raises(SystemExit) as end:
+        per.main(arguments)
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("per_breakout.py: error: ") and named in err
+    assert [path for path in sorted(foreign.rglob("*")) if path.is_file()] == before
+
+
+@pytest.mark.parametrize("flags", [["--dueling"], []])
+def test_weights_of_the_same_head_load(flags, monkeypatch, foreign):
+    monkeypatch.chdir(foreign)
+    monkeypatch.setattr(per, "set_threads", lambda threads: None)
+    monkeypatch.setattr(per, "play", lambda agent, config: ({}, []))
+    path = "dueling.pth" if flags else "plain.pth"
+    agent = per.main(["play", "--weights", path, "--output-dir", "played", *flags])
+    weights = torch.load(path)
+    assert all(torch.equal(w, weights[name]) for name, w in agent.q_network.state_dict().items())
+
+
+def test_a_small_machine_plays_and_trains_with_a_small_memory(monkeypatch, capsys, tmp_path):
+    """Of half a GiB; the check comes before the training, whose memory it is."""
+    pages = {"SC_PHYS_PAGES": 2**15, "SC_PAGE_SIZE": 2**14}
+    monkeypatch.setattr(per.os, "sysconf", pages.get)
+    with pytest.raises(SystemExit) as end:
+        per.check_memory(Config())
+    assert end.value.code == 2
+    assert "memory_size needs 1.3 GiB, the machine has 0.5" in capsys.readouterr().err
+    per.check_memory(Config(memory_size=50_000))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(per, "play", lambda agent, config: ({}, []))
+    monkeypatch.setattr(per, "set_threads", lambda threads: None)
+    per.main(["play"])
+
+
+def test_switches_are_flags():
+    given, _ = per.parse(["--no-double", "--dueling", "--no-fire", "--no-clip-rewards"])
+    assert given == {"double": False, "dueling": True, "fire": False, "clip_rewards": False}
+    given, _ = per.parse(["--no-bfloat16", "--fire"])
+    assert given == {"bfloat16": False, "fire": True}
