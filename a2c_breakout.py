@@ -710,7 +710,9 @@ def main(arguments=()):
     set_threads(options.threads)
     modes = {"train": run_train, "play": run_play, "random": run_random}
     agent = modes[options.mode](given, options, folder)
-    print(f"Results are in {folder}.")
+    rank, _ = rank_and_processes()
+    if rank == 0:
+        print(f"Results are in {folder}.")
     return agent
 
 

@@ -131,7 +131,7 @@ def test_the_preparations_against_the_bare_emulator():
     pooled = 0
     for _ in range(no_ops[0]):
         ale.act(actions[0])
-    for t in range(80):
+    for t in range(60):
         action = rng.integers(4, size=4) if t else np.ones(4, int)
         last = state
         picture, reward, *_ = colour.step(action)
@@ -150,7 +150,7 @@ def test_the_preparations_against_the_bare_emulator():
         # Scaled in another way, so that edges differ
         assert np.corrcoef(np.ravel(grey), state[0, -1].ravel())[0, 1] > 0.98
         assert np.array_equal(state[:, :-1], last[:, 1:])
-    assert pooled > 10
+    assert pooled > 5
 
 
 def test_a_lost_life_ends_the_return_and_keeps_the_wall():
@@ -247,11 +247,11 @@ def test_scores_are_of_whole_games_in_points(clip, rewards, monkeypatch, no_lear
 
     monkeypatch.setattr(breakout.RolloutStorage, "insert", spied_insert)
     monkeypatch.setattr(breakout, "make_env", Sevenfold)
-    _, progress = breakout.train(Config(steps=4000, num_envs=8, clip_rewards=clip))
+    _, progress = breakout.train(Config(steps=2400, num_envs=8, clip_rewards=clip))
     assert learned == rewards and progress.scores == expected and max(expected) >= 7
     row = progress.history[-1]
     assert (row.games, row.min, row.max) == (len(expected), min(expected), max(expected))
-    assert row.mean == pytest.approx(np.mean(expected)) and row.env_steps == 4000
+    assert row.mean == pytest.approx(np.mean(expected)) and row.env_steps == 2400
     json.dumps(row)
 
 
@@ -316,9 +316,9 @@ def test_the_learning_rate_falls_to_zero(monkeypatch, no_learning):
         return 0.0
 
     monkeypatch.setattr(Agent, "learn", learn)
-    config = Config(steps=1600, num_envs=8, learning_rate=0.5)
+    config = Config(steps=800, num_envs=4, learning_rate=0.5)
     breakout.train(config)
-    breakout.train(config, Agent(config), Progress(env_steps=1200))
+    breakout.train(config, Agent(config), Progress(env_steps=600))
     expected = 0.5 * (1 - np.arange(40) / 40)
     np.testing.assert_allclose(rates, [*expected, *expected[30:]], rtol=1e-9)
 
@@ -610,7 +610,7 @@ def test_an_interrupted_training_goes_on_where_it_was(monkeypatch, tmp_path):
 
 def test_a_checkpoint_restores_exactly(tmp_path):
     """Weights, optimizer, counts, history, scores and generator are as they were."""
-    config = Config(steps=800, num_envs=8, max_frames=200)
+    config = Config(steps=480, num_envs=8, max_frames=200)
     path = tmp_path / "checkpoint.pth"
     agent, progress = breakout.train(config, checkpoint=path)
     generator = torch.get_rng_state()
@@ -905,7 +905,7 @@ def test_random_shows_the_task(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(Agent, "act", spied)
     monkeypatch.chdir(tmp_path)
-    breakout.main(["random", "--games=10", "--seed=3"])
+    breakout.main(["random", "--games=6", "--seed=3"])
     out, err = capsys.readouterr()
     assert err == "" and "(4, 84, 84), uint8" in out
     assert "['NOOP', 'FIRE', 'RIGHT', 'LEFT']" in out
@@ -914,7 +914,7 @@ def test_random_shows_the_task(monkeypatch, capsys, tmp_path):
     folder = tmp_path / "runs" / "a2c_breakout" / "random"
     assert sorted(os.listdir(folder)) == ["play.gif", "scores.csv"]
     scores = [int(score) for _, score in read_csv(folder / "scores.csv")[1:]]
-    assert len(scores) == 10 and 0 < np.mean(scores) < 5
+    assert len(scores) == 6 and 0 < np.mean(scores) < 5
 
 
 def test_fire_starts_each_life_and_nothing_else():
@@ -923,7 +923,7 @@ def test_fire_starts_each_life_and_nothing_else():
     rng = np.random.default_rng(0)
     served = 0
     waiting = 0
-    for _ in range(450):
+    for _ in range(300):
         action = rng.choice([0, 2, 3], 8)
         ended = games.ended
         lives = games.lives
@@ -934,7 +934,7 @@ def test_fire_starts_each_life_and_nothing_else():
         waiting = np.where(games.state[:, -1, 40:74, 5:79].any((1, 2)), 0, waiting + 1)
         assert (waiting < 60).all()  # a ball above the wall can't be seen
         served += (begins & ~ended).sum()
-    assert served > 50
+    assert served > 30
     games = Games(8, 0, 1600, False)
     games.step(action)
     assert games.action is action
@@ -989,7 +989,7 @@ def test_play_from_python(monkeypatch, tmp_path):
     assert screen.over and screen.points == scores[1]
     assert len(pictures) == screen.steps and pictures[0].size == (160, 210)
     # The same seed, the same games
-    few = [breakout.play(agent, Config(games=3, seed=seed))[0] for seed in (0, 0, 1)]
+    few = [breakout.play(agent, Config(games=2, seed=seed))[0] for seed in (0, 0, 1)]
     assert few[0] == few[1] != few[2]
     assert os.listdir() == []
 

@@ -66,4 +66,5 @@ def test_classes_are_drop_in(script, name, other, monkeypatch):
     monkeypatch.setattr(script, name, getattr(other, name))
     agent, history = script.train(per.Config(episodes=8, batch_size=16))
     used = agent.q_network if name == "QNetwork" else agent.memory
-    assert type(used) is getattr(other, name) and history[-1].loss > 0
+    assert type(used) is getattr(other, name)
+    assert any(row.loss for row in history)

@@ -112,7 +112,7 @@ def test_breakout_interrupted_and_gone_on_with(kernel, tmp_path):
     assert "steps, " in text and "games: mean" not in text
     assert (folder / "weights.pth").exists()
     before = json.loads((folder / "summary.json").read_text())["env_steps"]
-    flags = ["--resume", "--steps", str(before + 200), "--games", "1", "--no-media"]
-    assert "1 games: mean" in kernel(f"agent = main({flags})")
+    flags = ["--resume", "--steps", str(before + 200), "--no-media"]
+    assert "10 games: mean" in kernel(f"agent = main({flags})")
     after = json.loads((folder / "summary.json").read_text())["env_steps"]
     assert after >= before + 200
