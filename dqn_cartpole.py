@@ -28,7 +28,7 @@ Book: Ogawa 2018, chapter 5. We depart from them so:
 - Next values are clipped to what returns can be; else they grow without end in one run of a few.
 - A full episode is followed by tests, without exploring and learning, until the pole falls again.
 
-Expect: EXPECT_dqn
+Expect: 46 episodes, 5,935.5 steps, 2.5 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
 """
 
