@@ -11,10 +11,10 @@
 """
 # A2C on Breakout
 
-The actor and critic of CartPole, here playing from pictures. Behind the wall a ball hits brick
-after brick: a tunnel is worth digging. New ideas since a2c_cartpole.py:
+The actor and critic of CartPole, here playing from pictures. A ball that gets behind the wall,
+through a tunnel, hits brick after brick: long games pay. New ideas since a2c_cartpole.py:
 
-1. Pictures as states: a convolutional network sees the last four; one hides the ball's course.
+1. Pictures as states: a convolutional network sees the last four; one shows no motion.
 2. A lost life ends the return, but not the game: the wall stays as it is.
 3. FIRE serves the ball. The script presses it when a life begins.
 4. Hours of training: the learning rate falls to 0, a checkpoint lets you stop and go on.
@@ -99,7 +99,7 @@ class Config:
     clip_rewards: bool = setting(True, "in training a brick is worth 1; book: 1, 4 or 7", low=0)
     bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0)
     fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0)
-    max_frames: int = setting(18_000, "the longest game: five minutes; others: 108,000", low=100)
+    max_frames: int = setting(18_000, "the longest game: five minutes; usual: 108,000", low=100)
     games: int = setting(10, "games to play, after a training too", high=1000)
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 

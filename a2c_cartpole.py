@@ -12,7 +12,7 @@
 
 No action values, no replay: an actor learns the policy pi(a | s) itself, and a critic the value
 V(s) of a state. Each action is made likelier by its advantage, which is how much better it turned
-out than the critic expected. New ideas since the Q scripts:
+out than V(s) predicted. New ideas since the Q scripts:
 
 1. Actor and critic: one network, with a head for the policy and a head for V.
 2. Many environments at once, a few steps each: what replay was for, without a memory.
@@ -29,7 +29,7 @@ algorithm S3. Book: Ogawa 2018, chapter 6.5. We depart from them so:
 
 - Environments in lockstep instead of threads (paper; book too).
 - The reward is -1 for a fall and else 0 (book: also +1 at the time limit, where its return ends).
-- A full episode is followed by a test: episodes of the likeliest actions, without learning.
+- A full episode is followed by a test: 20 greedy episodes, played at once, without learning.
 
 Expect: 287 episodes, 21,120 steps, 0.9 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 """
@@ -260,7 +260,7 @@ def run_steps(agent, games):
 def run_test(agent, env):
     """Play an episode in each environment, all at once, with the likeliest actions.
 
-    Return the steps until the first pole fell, or of the full episodes, and whether one fell.
+    Return how many steps the test took (it ends at the first fall), and whether a pole fell.
     """
     state, _ = env.reset()
     steps = 0
@@ -288,8 +288,8 @@ def train(config):
     """Train until solved, for config.steps, or until Ctrl-C; return (agent, history).
 
     An episode is full if the pole does not fall. After an update in whose steps an episode was
-    full, and no pole fell, the policy as it then is is tested: if config.solved_after new episodes
-    are full, the task is solved; else learning goes on. The steps of tests count like all others.
+    full, and no pole fell, the current policy is tested: if config.solved_after new episodes are
+    full, the task is solved; else learning goes on. The steps of tests count like all others.
     """
     torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
     torch.manual_seed(config.seed)

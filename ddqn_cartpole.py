@@ -74,7 +74,7 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.05, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "next values are clipped to it: no return is larger", low=0)
+    q_limit: float = setting(1.0, "limit of next values: no return is larger in size", low=0)
 
     def __post_init__(self):
         for f in fields(self):
@@ -241,9 +241,9 @@ def run_episode(agent, env, learning):
 def train(config):
     """Train until solved, for config.episodes, or until Ctrl-C; return (agent, history).
 
-    An episode is full if the pole does not fall. A full episode is followed by a test of the
-    policy as it then is; config.solved_after full tests in a row solve the task. After a fall the
-    agent goes on learning. The steps of tests count, and are remembered, like all others.
+    An episode is full if the pole does not fall. After a full episode the agent is tested: it
+    neither explores nor learns, until the pole falls. config.solved_after full tests in a row solve
+    the task. The steps of tests count, and go into the memory, like all others.
     """
     torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
     torch.manual_seed(config.seed)

@@ -10,15 +10,15 @@
 """
 # Prioritized experience replay on CartPole
 
-Some transitions surprise the network, most no longer do. Replay those more from which it has more
-to learn: those with a large TD error delta = y - Q(s, a). New ideas since ddqn_cartpole.py:
+Uniform replay spends most updates on transitions that the network knows well. Replay those with a
+large TD error delta = y - Q(s, a) more often. New ideas since ddqn_cartpole.py:
 
 1. Priorities: transition i is drawn with probability P(i), larger for a larger error.
 2. Sum tree: draws by priority, and changes one, in O(log N) steps.
-3. Importance weights: what is drawn too often counts less, and the more so the longer it learns.
+3. Importance weights w undo the bias of drawing some more often, fully once beta is 1.
 
     p_i  = |delta_i| + eps,    P(i) = p_i^alpha / sum_k p_k^alpha
-    w_i  = (N P(i))^-beta / max_j w_j                  (beta rises to 1)
+    w_i  = (N P(i))^-beta / max_j w_j        (over the batch; beta rises to 1)
     loss = mean_i w_i * Huber(delta_i)
 
 Paper: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1. Book:
@@ -77,7 +77,7 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.05, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "next values are clipped to it: no return is larger", low=0)
+    q_limit: float = setting(1.0, "limit of next values: no return is larger in size", low=0)
     alpha: float = setting(0.6, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
     beta: float = setting(0.4, "share of the bias corrected at first", low=0, high=1)
     beta_steps: int = setting(5_000, "environment steps until beta is 1")
@@ -322,9 +322,9 @@ def run_episode(agent, env, learning):
 def train(config):
     """Train until solved, for config.episodes, or until Ctrl-C; return (agent, history).
 
-    An episode is full if the pole does not fall. A full episode is followed by a test of the
-    policy as it then is; config.solved_after full tests in a row solve the task. After a fall the
-    agent goes on learning. The steps of tests count, and are remembered, like all others.
+    An episode is full if the pole does not fall. After a full episode the agent is tested: it
+    neither explores nor learns, until the pole falls. config.solved_after full tests in a row solve
+    the task. The steps of tests count, and go into the memory, like all others.
     """
     torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
     torch.manual_seed(config.seed)
