@@ -618,8 +618,8 @@ def test_what_a2c_breakout_has_too_is_the_same_to_the_letter():
     close = "Config.__post_init__ Games.__init__ Games.step make_env Progress play save_training"
     for name in [*close.split(), "load_weights", "save_checkpoint", "load_checkpoint"]:
         assert len(changes(name)) <= 10, changes(name)
-    for name in ("parse", "main"):
-        assert len(changes(name)) <= 6, changes(name)
+    for name, most in (("parse", 6), ("main", 8)):  # main: torchrun's processes are there alone
+        assert len(changes(name)) <= most, changes(name)
 
 
 def find(module, name):
