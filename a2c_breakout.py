@@ -19,7 +19,7 @@ through a tunnel, hits brick after brick: long games pay. New ideas since a2c_ca
 3. FIRE serves the ball. The script presses it when a life begins.
 4. Hours of training: the learning rate falls to 0, a checkpoint lets you stop and go on.
 
-    R_t  = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)      (k: up to 5 steps)
+    R_t  = r_t + gamma * r_(t+1) + ... + gamma^k * V(s_(t+k))  (k: up to 5 steps)
     loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
            + c_v * (R_t - V(s_t))^2                            (critic)
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
@@ -125,7 +125,7 @@ class Rollout(NamedTuple):
     reward: torch.Tensor  # (T, N)
     terminated: torch.Tensor  # (T, N), whether a life was lost
     truncated: torch.Tensor  # (T, N), whether only the time was up
-    valid: torch.Tensor  # (T, N), False where the step only reset its environment
+    valid: torch.Tensor  # (T, N), False where the policy chose nothing: at a reset, at FIRE
 
 
 class RolloutStorage:
@@ -217,13 +217,13 @@ class Agent:
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.network = ActorCritic(num_actions, bfloat16).to(device)
         self.optimizer = torch.optim.RMSprop(
-            self.network.parameters(), lr=config.learning_rate, alpha=0.99, eps=1e-5
+            self.network.parameters(), lr=config.learning_rate, alpha=0.95, eps=1e-5
         )
 
     def sample(self, state):
         """Sample actions in states (N, 4, 84, 84); return them, log_prob, entropy, value: (N,)."""
         logits, value = self.network(torch.from_numpy(state))
-        policy = Categorical(logits=logits, validate_args=False)
+        policy = Categorical(logits=logits)
         action = policy.sample()
         return action.numpy(), policy.log_prob(action), policy.entropy(), value
 
@@ -235,20 +235,20 @@ class Agent:
 
     @torch.no_grad()
     def returns(self, rollout, next_state):
-        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3).
+        """R_t = r_t + gamma * R_(t+1), backwards from V(next_state): (T, N) (algorithm S3).
 
         The book: RolloutStorage.compute_returns.
         """
         _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
         values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
         returns = torch.empty_like(rollout.value)  # (T, N)
-        R = last_value
+        next_return = last_value
         for t in reversed(range(len(returns))):
             # At the time limit, go on with the value of the state reached; after an end, with 0
-            R = torch.where(rollout.truncated[t], values[t + 1], R)
-            R = torch.where(rollout.terminated[t], 0.0, R)
-            R = rollout.reward[t] + self.config.gamma * R
-            returns[t] = R
+            next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
+            next_return = torch.where(rollout.terminated[t], 0.0, next_return)
+            returns[t] = rollout.reward[t] + self.config.gamma * next_return
+            next_return = returns[t]
         return returns
 
     def learn(self, rollout, next_state):
@@ -315,7 +315,7 @@ class Games:
         """Play a step; return reward, terminated, truncated and valid, (N,) each."""
         if self.fire:
             action = np.where(self.life_begins, FIRE, action)
-        valid = ~self.ended  # after the end of a game, a step only resets it
+        valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
         self.score[self.ended] = 0
         self.state, reward, terminated, truncated, info = self.env.step(action)
         self.action = action
@@ -344,6 +344,7 @@ def run_steps(agent, games):
     storage = RolloutStorage()
     for _ in range(agent.config.num_steps):
         action, log_prob, entropy, value = agent.sample(games.state)
+        served = games.life_begins & games.fire  # FIRE, whatever the policy chose
         reward, terminated, truncated, valid = games.step(action)
         if agent.config.clip_rewards:
             reward = np.sign(reward)
@@ -354,7 +355,7 @@ def run_steps(agent, games):
             reward=reward,
             terminated=terminated,
             truncated=truncated,
-            valid=valid,
+            valid=valid & ~served,
         )
         storage.insert(step)
     return storage.take()

@@ -19,7 +19,7 @@ out than V(s) predicted. New ideas since the Q scripts:
 3. n-step returns: up to five rewards that were seen, and only then the critic's guess.
 4. Entropy: a bonus for policies that still try things.
 
-    R_t  = r_t + gamma * r_t+1 + ... + gamma^k * V(s_t+k)      (k: up to 5 steps)
+    R_t  = r_t + gamma * r_(t+1) + ... + gamma^k * V(s_(t+k))  (k: up to 5 steps)
     loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
            + c_v * (R_t - V(s_t))^2                            (critic)
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
@@ -159,7 +159,7 @@ class Agent:
     def sample(self, state):
         """Sample actions in states (N, state_size); return them, log_prob, entropy, value: (N,)."""
         logits, value = self.network(torch.from_numpy(state))
-        policy = Categorical(logits=logits, validate_args=False)
+        policy = Categorical(logits=logits)
         action = policy.sample()
         return action.numpy(), policy.log_prob(action), policy.entropy(), value
 
@@ -171,20 +171,20 @@ class Agent:
 
     @torch.no_grad()
     def returns(self, rollout, next_state):
-        """R_t = r_t + gamma * R_t+1, backwards from V(next_state): (T, N) (algorithm S3).
+        """R_t = r_t + gamma * R_(t+1), backwards from V(next_state): (T, N) (algorithm S3).
 
         The book: RolloutStorage.compute_returns.
         """
         _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
         values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
         returns = torch.empty_like(rollout.value)  # (T, N)
-        R = last_value
+        next_return = last_value
         for t in reversed(range(len(returns))):
             # At the time limit, go on with the value of the state reached; after an end, with 0
-            R = torch.where(rollout.truncated[t], values[t + 1], R)
-            R = torch.where(rollout.terminated[t], 0.0, R)
-            R = rollout.reward[t] + self.config.gamma * R
-            returns[t] = R
+            next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
+            next_return = torch.where(rollout.terminated[t], 0.0, next_return)
+            returns[t] = rollout.reward[t] + self.config.gamma * next_return
+            next_return = returns[t]
         return returns
 
     def learn(self, rollout, next_state):
@@ -220,7 +220,7 @@ class Games:
 
     def step(self, action):
         """Play a step; return reward, terminated, truncated and valid, (N,) each."""
-        valid = ~self.ended  # after the end of a game, a step only resets it
+        valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
         self.steps[self.ended] = 0
         self.state, reward, terminated, truncated, _ = self.env.step(action)
         self.steps += valid

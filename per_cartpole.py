@@ -71,8 +71,7 @@ class Config:
     solved_after: int = setting(20, "full tests in a row; the book's 10 can be luck")
     gamma: float = setting(0.99, "discount per step", low=0, high=1)
     learning_rate: float = setting(5e-3, "of Adam; the book's 1e-4 is slower", low=0, high=1)
-    batch_size: int = setting(64, "transitions per update; the book has 32")
-    updates_per_step: int = setting(2, "updates per environment step; the book has 1", high=100)
+    batch_size: int = setting(128, "transitions per update; the book has 32")
     memory_size: int = setting(10_000, "transitions kept; the oldest are overwritten", high=10**7)
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
@@ -110,7 +109,7 @@ class Batch(NamedTuple):
 
 
 class SumTree:
-    """A binary tree: its leaves hold p^alpha, every other node the sum of its two children.
+    """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
     Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n.
     """
@@ -121,13 +120,13 @@ class SumTree:
         self.nodes = np.zeros(2 * self.first_leaf)  # float64, since rounding errors add up
 
     def __getitem__(self, leaf):
-        """Return the priority of a leaf, or of leaves (B,)."""
+        """Return the value of a leaf, or of leaves (B,)."""
         return self.nodes[self.first_leaf + leaf]
 
-    def __setitem__(self, leaf, priority):
-        """Set the priority of a leaf, or of leaves (B,), and all the sums above."""
+    def __setitem__(self, leaf, value):
+        """Set the value of a leaf, or the values of leaves (B,), and all the sums above."""
         node = self.first_leaf + leaf
-        self.nodes[node] = priority
+        self.nodes[node] = value
         for _ in range(self.depth):
             node = node // 2  # the parent
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
@@ -155,7 +154,7 @@ class ReplayMemory:
     def __init__(self, config, state_size):
         self.config = config
         self.tree = SumTree(config.memory_size)
-        self.max_priority = 1.0  # the largest so far
+        self.max_priority = 1.0  # the largest p so far
         self.capacity = config.memory_size
         self.pushed = 0  # transitions ever stored
         self.state = np.zeros((self.capacity, state_size), np.float32)
@@ -175,7 +174,7 @@ class ReplayMemory:
         self.reward[place] = reward
         self.next_state[place] = next_state
         self.terminated[place] = terminated
-        self.tree[place] = self.max_priority  # so that it is replayed soon
+        self.tree[place] = self.max_priority**self.config.alpha  # so that it is replayed soon
         self.pushed += 1
 
     def sample(self, batch_size):
@@ -209,8 +208,8 @@ class ReplayMemory:
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
         if self.pushed < self.config.uniform_steps:
             return
-        priority = (np.abs(td_error) + self.config.priority_epsilon) ** self.config.alpha
-        self.tree[index] = priority
+        priority = np.abs(td_error) + self.config.priority_epsilon
+        self.tree[index] = priority**self.config.alpha
         self.max_priority = max(self.max_priority, priority.max())
 
 
@@ -240,6 +239,7 @@ class Agent:
         self.memory = ReplayMemory(config, state_size)
         self.q_network = QNetwork(state_size, config.hidden_size, num_actions)
         self.target_network = copy.deepcopy(self.q_network)
+        # fused: all weights in one call, which is faster
         self.optimizer = torch.optim.Adam(
             self.q_network.parameters(), lr=config.learning_rate, fused=True
         )
@@ -280,8 +280,8 @@ class Agent:
     @torch.no_grad()
     def update_target(self):
         """target = (1 - tau) * target + tau * q, weight by weight."""
-        for target, q in zip(self.target_network.parameters(), self.q_network.parameters()):
-            target.lerp_(q, self.config.tau)
+        for target, new in zip(self.target_network.parameters(), self.q_network.parameters()):
+            target.lerp_(new, self.config.tau)
 
 
 # %% Train
@@ -311,8 +311,7 @@ def run_episode(agent, env, learning):
         # Only a fall ends the return: at the time limit (truncated) the pole still stands
         agent.memory.push(state, action, reward, next_state, terminated)
         if learning and len(agent.memory) >= agent.config.batch_size:
-            for _ in range(agent.config.updates_per_step):
-                losses.append(agent.learn())
+            losses.append(agent.learn())
         state = next_state
         steps += 1
         done = terminated or truncated

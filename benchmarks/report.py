@@ -14,6 +14,7 @@ import textwrap
 from pathlib import Path
 
 import diffs
+import excerpts
 import figures
 import pandas as pd
 import tables
@@ -134,6 +135,9 @@ def written():
         page = {block: markdown(*table) for block, table in page.items()}
         texts[ROOT / name], faults = replaced(ROOT / name, page)
         missing += faults
+    for page in (ROOT / "docs" / "articles").glob("*.md"):
+        if page not in texts:
+            texts[page] = excerpts.filled(page)
     for script, words in expectations(rows, history, games):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
         pattern = r"(?s)\nExpect: .*?(\.|EXPECT_\w+)\n"  # to a full stop at the end of a line

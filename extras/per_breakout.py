@@ -146,7 +146,7 @@ class Batch(NamedTuple):
 
 
 class SumTree:
-    """A binary tree: its leaves hold p^alpha, every other node the sum of its two children.
+    """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
     Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n.
     """
@@ -157,13 +157,13 @@ class SumTree:
         self.nodes = np.zeros(2 * self.first_leaf)  # float64, since rounding errors add up
 
     def __getitem__(self, leaf):
-        """Return the priority of a leaf, or of leaves (B,)."""
+        """Return the value of a leaf, or of leaves (B,)."""
         return self.nodes[self.first_leaf + leaf]
 
-    def __setitem__(self, leaf, priority):
-        """Set the priority of a leaf, or of leaves (B,), and all the sums above."""
+    def __setitem__(self, leaf, value):
+        """Set the value of a leaf, or the values of leaves (B,), and all the sums above."""
         node = self.first_leaf + leaf
-        self.nodes[node] = priority
+        self.nodes[node] = value
         for _ in range(self.depth):
             node = node // 2  # the parent
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
@@ -189,14 +189,14 @@ class ReplayMemory:
     """The last `memory_size` transitions, sampled by priority (Schaul et al. 2016).
 
     A row holds a step of all N games, with one picture of each. Place i of the tree is row i // N,
-    game i % N; its priority is 0 while its state or next state is not whole.
+    game i % N; its leaf is 0 while its state or next state is not whole.
     """
 
     def __init__(self, config):
         self.config = config
         self.rows = config.memory_size // config.num_envs
         self.tree = SumTree(self.rows * config.num_envs)
-        self.max_priority = 1.0  # the largest so far
+        self.max_priority = 1.0  # the largest p so far
         self.pushed = 0  # rows ever stored
         shape = (self.rows, config.num_envs)
         self.frame = np.zeros((*shape, 84, 84), np.uint8)
@@ -224,8 +224,8 @@ class ReplayMemory:
         self.tree[spoiled * len(games) + games] = 0.0
         # n rows ago, a step has its next state now. The largest priority: it is replayed soon
         ready = (row - self.config.n_step) % self.rows
-        priority = np.where(self.valid[ready], self.max_priority, 0.0)
-        self.tree[ready * len(games) + games] = priority
+        value = np.where(self.valid[ready], self.max_priority**self.config.alpha, 0.0)
+        self.tree[ready * len(games) + games] = value
         self.pushed += 1
 
     def sample(self, batch_size, progress):
@@ -291,8 +291,8 @@ class ReplayMemory:
 
     def update(self, index, td_error):
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
-        priority = (np.abs(td_error) + self.config.priority_epsilon) ** self.config.alpha
-        self.tree[index] = priority
+        priority = np.abs(td_error) + self.config.priority_epsilon
+        self.tree[index] = priority**self.config.alpha
         self.max_priority = max(self.max_priority, priority.max())
 
 
@@ -449,7 +449,7 @@ class Games:
         """Play a step; return reward, terminated, truncated and valid, (N,) each."""
         if self.fire:
             action = np.where(self.life_begins, FIRE, action)
-        valid = ~self.ended  # after the end of a game, a step only resets it
+        valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
         self.score[self.ended] = 0
         frame, reward, terminated, truncated, info = self.env.step(action)
         self.action = action

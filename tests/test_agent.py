@@ -22,8 +22,7 @@ COMMON = {"seed": 0, "max_steps": 200, "solved_after": 20, "gamma": 0.99}
 Q = COMMON | {
     "episodes": 500,
     "learning_rate": 5e-3,
-    "updates_per_step": 2,
-    "batch_size": 64,
+    "batch_size": 128,
     "memory_size": 10_000,
 }
 Q |= {"hidden_size": 64, "epsilon": 0.1, "tau": 0.05, "q_limit": 1.0}
@@ -257,8 +256,8 @@ def test_updates_come_at_every_step_once_a_batch_is_there(script, monkeypatch):
         return 0.0
 
     monkeypatch.setattr(script.Agent, "learn", learn)
-    _, history = script.train(script.Config(episodes=4, batch_size=10, updates_per_step=3))
-    assert calls == np.repeat(np.arange(10, history[-1].env_steps + 1), 3).tolist()
+    _, history = script.train(script.Config(episodes=4, batch_size=10))
+    assert calls == list(range(10, history[-1].env_steps + 1))
 
 
 # falls, then what each episode is: L learns, T tests; what counts is three full tests in a row
@@ -299,8 +298,7 @@ def test_full_tests_in_a_row_solve_the_task(script, falls, kinds, scripted, monk
     assert [row.steps for row in history] == lengths
     assert [row.env_steps for row in history] == np.cumsum(lengths).tolist()
     assert explored == [(episode, kinds[episode] == "L") for episode in each_step]
-    learning = [episode for episode in each_step if kinds[episode] == "L"]
-    assert learned == np.repeat(learning, config.updates_per_step).tolist()
+    assert learned == [episode for episode in each_step if kinds[episode] == "L"]
     assert [row.loss for row in history] == [None if kind == "T" else 1.0 for kind in kinds]
     row = 0
     for episode, line in enumerate(history):

@@ -94,7 +94,7 @@ def test_neighbours_differ_only_in_the_new_idea(old, new, most, allowed, comment
 
 def test_a_difference_elsewhere_is_found():
     old = code(read("dqn_cartpole"))
-    new = code(read("ddqn_cartpole").replace("target.lerp_(q,", "target.lerp_(2 * q,"))
+    new = code(read("ddqn_cartpole").replace("target.lerp_(new,", "target.lerp_(2 * new,"))
     assert "Agent.update_target" in difference(old, new)
 
 
