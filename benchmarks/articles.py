@@ -11,14 +11,14 @@ import re
 from seeds import FOLDER, ROOT, line, read, run, train_script
 
 PAGES = ROOT / "docs" / "articles"
-COMMAND = r"## The \w+'s settings\n\n```sh\npython (\w+)_cartpole\.py (.*)\n```"
+COMMAND = r"<!-- settings -->\n```sh\npython (\w+)_cartpole\.py (.*)\n```"
 
 
 def commands():
     """The commands of the pages: {page: (script, its settings)}."""
     found = {}
     for page in sorted(PAGES.glob("*.md")):
-        for name, flags in re.findall(COMMAND, page.read_text()):
+        for name, flags in re.findall(COMMAND, page.read_text(encoding="utf-8")):
             words = flags.split()
             settings = {}
             for flag, value in zip(words[::2], words[1::2], strict=True):

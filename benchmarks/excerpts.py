@@ -1,4 +1,6 @@
-"""Fills the code blocks of docs/articles/ from the scripts; `python benchmarks/report.py` does it.
+"""Fills the code blocks of docs/articles/ from the scripts, as report.py does for all pages.
+
+    python benchmarks/excerpts.py docs/articles/per.md
 
 A block follows a comment that says what it shows:
 
@@ -10,6 +12,8 @@ A block follows a comment that says what it shows:
 
 import ast
 import re
+import sys
+from pathlib import Path
 
 from seeds import ROOT
 
@@ -52,8 +56,8 @@ def excerpt(text, wanted):
     return lines[first[0] - 1 : last[1]]
 
 
-def filled(page):
-    """The text of a page with the code of today in its blocks."""
+def filled(content, page):
+    """The content of a page with the code of today in its blocks."""
 
     def block(match):
         script, wanted = match.groups()
@@ -61,8 +65,14 @@ def filled(page):
         try:
             parts = ["\n".join(excerpt(text, part)) for part in wanted.split(",")]
         except ValueError as error:
-            raise ValueError(f"{page.name}, {script}: {error}") from None
+            raise ValueError(f"{page}, {script}: {error}") from None
         code = "\n\n".join(parts)
         return f"<!-- {script}: {wanted} -->\n```python\n{code}\n```"
 
-    return BLOCK.sub(block, page.read_text(encoding="utf-8"))
+    return BLOCK.sub(block, content)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        content = Path(name).read_text(encoding="utf-8")
+        Path(name).write_text(filled(content, name), encoding="utf-8")

@@ -77,13 +77,13 @@ def drawn(path, names, figure, check):
     return True
 
 
-def replaced(path, blocks):
-    """The page with new content between each block's two marks, and the blocks it does not have."""
-    text, missing = path.read_text(), []
+def replaced(text, page, blocks):
+    """A page's text with new content between each block's two marks, and the blocks not in it."""
+    missing = []
     for name, content in blocks.items():
         pattern = f"(?s)(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
         text, n = re.subn(pattern, lambda m, content=content: f"{m[1]}{content}\n{m[2]}", text)
-        missing += [] if n == 1 else [f"{path.name}: not one block {name}"]
+        missing += [] if n == 1 else [f"{page}: not one block {name}"]
     return text, missing
 
 
@@ -133,15 +133,22 @@ def written():
     texts, missing = {ROOT / "docs" / "diffs.md": diffs.page()}, []
     for name, page in blocks.items():
         page = {block: markdown(*table) for block, table in page.items()}
-        texts[ROOT / name], faults = replaced(ROOT / name, page)
+        text = (ROOT / name).read_text(encoding="utf-8")
+        texts[ROOT / name], faults = replaced(text, name, page)
         missing += faults
+    own = {"articles": read("articles"), "rows": pd.concat([rows, read("per_dueling")])}
     for page in (ROOT / "docs" / "articles").glob("*.md"):
-        if page not in texts:
-            texts[page] = excerpts.filled(page)
+        text = excerpts.filled(texts.get(page) or page.read_text(encoding="utf-8"), page.name)
+        if page.stem in tables.ARTICLES:
+            language = int(page.stem == "korean_per")
+            result = markdown(tables.lesson(page.stem, **own, language=language), "", language)
+            text, faults = replaced(text, page.name, {"result": result})
+            missing += faults
+        texts[page] = text
     for script, words in expectations(rows, history, games):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
         pattern = r"(?s)\nExpect: .*?(\.|EXPECT_\w+)\n"  # to a full stop at the end of a line
-        texts[path] = re.sub(pattern, f"\n{words}\n", path.read_text(), count=1)
+        texts[path] = re.sub(pattern, f"\n{words}\n", path.read_text(encoding="utf-8"), count=1)
     return texts, missing
 
 
@@ -153,9 +160,13 @@ def main():
         texts, faults = written()
     except FileNotFoundError as error:
         sys.exit(f"not there: {error.filename}")
-    stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    stale = [
+        path
+        for path, text in texts.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
     for path in [] if check else stale:
-        path.write_text(texts[path])
+        path.write_text(texts[path], encoding="utf-8")
     for name, (sources, figure) in PICTURES.items():
         path = ROOT / "docs" / f"{name}.png"
         if drawn(path, sources, figure, check):

@@ -1,5 +1,7 @@
 """The tables that report.py writes from results/."""
 
+import re
+
 import pandas as pd
 from seeds import PROGRAMS, SCRIPTS
 
@@ -10,6 +12,7 @@ EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
 ORDER["per_dueling_cartpole"] = EXCHANGED
 HEADS = {  # Japanese, Korean
+    "": ("", ""),
     "script": ("スクリプト", "스크립트"),
     "seeds solved": ("解けたシード", "해결한 시드"),
     "episodes": ("エピソード", "에피소드"),
@@ -113,6 +116,11 @@ ARTICLES = {  # page: episodes until solved, as the article tells
     "korean_per": "",
     "dezero": "",
 }
+LESSON = {  # rows of a page's own table; Japanese, Korean
+    "article": ("記事の実行結果(1回)", "글의 실행 결과(1회)"),
+    "settings": ("本実装、記事の設定", "이 구현, 글의 설정"),
+    "defaults": ("本実装、元の設定", "이 구현, 원래 설정"),
+}
 SWITCHES = {  # arms of results/arms.csv
     "double": "double DQN",
     "dueling": "dueling double DQN",
@@ -154,6 +162,25 @@ def articles(rows):
     table = seeds(chosen).drop(columns="seconds")
     table.insert(0, "the article's run", list(ARTICLES.values()))
     return table
+
+
+def lesson(page, articles, rows, language):
+    """One article's run, ours with its settings, and ours as it is: medians, and the worst."""
+    name = {"keras_per": "per", "korean_per": "per_dueling", "dezero": "dqn"}.get(page, page)
+    told = re.findall(r"\d+", ARTICLES[page])  # some tell nothing
+    table = {}
+    if told:
+        row = {"seeds solved": "", "episodes": told[0], "environment steps": ""}
+        table[LESSON["article"][language]] = row
+    for key, group in (
+        ("settings", articles[articles.program == page]),
+        ("defaults", rows[rows.program == f"{name}_cartpole"]),
+    ):
+        values = seeds({key: group})
+        worst = values[["episodes", "environment steps"]].replace(r"\([^;]*; ", "(", regex=True)
+        table[LESSON[key][language]] = values[["seeds solved"]].join(worst).loc[key]
+    columns = ["seeds solved", "episodes", "environment steps"]
+    return pd.DataFrame(table).T[columns]
 
 
 def gridworld(rows):

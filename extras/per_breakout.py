@@ -93,8 +93,8 @@ class Config:
     seed: int = setting(0, "same seed, machine, --threads: same history", low=0, high=2**32 - 1)
     steps: int = setting(2_000_000, "environment steps, of 4 frames each")
     num_envs: int = setting(8, "games played at once; the article has 1", high=10**4)
-    double: bool = setting(True, "target of double DQN; else of DQN", low=0)
-    dueling: bool = setting(False, "a head for V, one for the advantages; else one for Q", low=0)
+    double: bool = setting(True, "target of double DQN; else of DQN", low=0, high=1)
+    dueling: bool = setting(False, "heads for V and advantages; else one for Q", low=0, high=1)
     n_step: int = setting(3, "rewards in a return; the article has 1", high=100)
     gamma: float = setting(0.99, "discount per step", low=0, high=1)
     learning_rate: float = setting(2e-4, "of Adam", low=0, high=1)
@@ -108,10 +108,10 @@ class Config:
     alpha: float = setting(0.5, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
     beta: float = setting(0.4, "share of the bias corrected at first; 0: never", low=0, high=1)
     priority_epsilon: float = setting(0.01, "what has no error is drawn too", low=1e-12, high=1)
-    clip_rewards: bool = setting(True, "in training a brick is worth 1; else 1, 4 or 7", low=0)
-    bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0)
-    fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0)
-    max_frames: int = setting(108_000, "the longest game: half an hour, as usual", low=100)
+    clip_rewards: bool = setting(True, "a brick is worth 1; else 1, 4 or 7", low=0, high=1)
+    bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0, high=1)
+    fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0, high=1)
+    max_frames: int = setting(108_000, "longest game: half an hour, as usual", low=100, high=10**9)
     games: int = setting(10, "games to play, after a training too", high=1000)
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
@@ -562,7 +562,8 @@ def train(config, agent=None, progress=None, checkpoint=None):
             if passed(16_000, before, progress.env_steps) or progress.env_steps >= config.steps:
                 progress.record(losses)
                 losses = []
-                bar.set_postfix_str(f"mean score {progress.history[-1].mean}", refresh=False)
+                mean = progress.history[-1].mean or "-"
+                bar.set_postfix_str(f"mean score {mean}", refresh=False)
             if checkpoint and passed(config.checkpoint_every, before, progress.env_steps):
                 save_checkpoint(checkpoint, agent, progress)
     except KeyboardInterrupt:

@@ -220,6 +220,26 @@ def test_masks_lives_fire_and_scores_of_a_scripted_environment(fire, monkeypatch
     assert games.take_finished() == []
 
 
+@pytest.mark.parametrize("fire", [True, False])
+def test_nothing_is_learned_where_the_script_pressed_fire(fire, monkeypatch, no_learning):
+    """Nor where a step only reset its game; from every other step something is."""
+    games = Games(4, 0, 18_000, fire)
+    expected = []
+    step = Games.step
+
+    def spied(self, action):
+        begins = self.life_begins.copy()
+        over = self.ended.copy()
+        expected.append(~over & ~begins if fire else ~over)
+        return step(self, action)
+
+    monkeypatch.setattr(Games, "step", spied)
+    agent = Agent(Config(num_envs=4, num_steps=400, fire=fire))
+    rollout = breakout.run_steps(agent, games)
+    assert np.array_equal(rollout.valid, expected)
+    assert 5 <= (~rollout.valid).sum() < 200  # the first serve of each game, and later ones
+
+
 @pytest.mark.parametrize("clip, rewards", [(False, {0.0, 7.0}), (True, {0.0, 1.0})])
 def test_scores_are_of_whole_games_in_points(clip, rewards, monkeypatch, no_learning):
     """Clipped rewards are for learning; reported are the game's points. Here a brick pays 7."""
@@ -367,7 +387,7 @@ def test_defaults_and_the_optimizer():
     assert vars(Config()) == DEFAULTS
     optimizer = Agent(Config(learning_rate=0.02)).optimizer
     assert type(optimizer) is torch.optim.RMSprop and len(optimizer.param_groups) == 1
-    expected = {"lr": 0.02, "alpha": 0.99, "eps": 1e-5, "momentum": 0, "centered": False}
+    expected = {"lr": 0.02, "alpha": 0.95, "eps": 1e-5, "momentum": 0, "centered": False}
     expected["weight_decay"] = 0
     assert {name: optimizer.defaults[name] for name in expected} == expected
 
@@ -387,7 +407,7 @@ def test_an_update_is_rmsprops():
         outputs = [torch.stack(column) for column in outputs]
         agent.learn(breakout.Rollout(*outputs, torch.ones(2, 2), no, no, ~no), states[2])
         for i, weight in enumerate(weights):
-            square[i] = 0.99 * square[i] + 0.01 * weight.grad**2
+            square[i] = 0.95 * square[i] + 0.05 * weight.grad**2
             moved = rate * weight.grad / (square[i].sqrt() + 1e-5)
             torch.testing.assert_close(before[i] - weight.detach(), moved, rtol=1e-2, atol=1e-7)
 
