@@ -17,7 +17,7 @@ NEIGHBOURS = (  # which sections to compare (none: all), and what to say
 def sections(name, titles):
     """The lines of a script's sections; without titles, of all but the introduction."""
     script = "a2c_breakout" if name == "breakout" else f"{name}_cartpole"
-    text = (ROOT / f"{script}.py").read_text().split("# %% Imports\n")[1]
+    text = (ROOT / f"{script}.py").read_text(encoding="utf-8").split("# %% Imports\n")[1]
     parts = re.split("(?m)^(?=# %% )", text)
     chosen = [part for part in parts if not titles or part[5:].split("\n")[0] in titles.split()]
     return "".join(chosen).splitlines(), f"{script}.py"

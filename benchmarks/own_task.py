@@ -32,7 +32,7 @@ def tasks(page):
 
 def changed(script, pairs):
     """The script with the old lines replaced; ValueError unless each is there once."""
-    text = "\n" + (ROOT / f"{script}.py").read_text()
+    text = "\n" + (ROOT / f"{script}.py").read_text(encoding="utf-8")
     for old, new in pairs:
         if text.count("\n" + old) != 1:
             raise ValueError(f"not once in {script}.py: {old}")
@@ -49,7 +49,7 @@ def main():
     options = parser.parse_args()
     table, path = read("own_task"), FOLDER / "own_task.csv"
     done = set(table[["program", "seed"]].itertuples(index=False, name=None))
-    diffs = tasks((ROOT / "docs" / "own_task.md").read_text())
+    diffs = tasks((ROOT / "docs" / "own_task.md").read_text(encoding="utf-8"))
     if options.only and options.only not in diffs:
         parser.error(f"--only {options.only} is none of {', '.join(diffs)}")
     for name, (script, pairs, flags) in diffs.items():
@@ -62,7 +62,7 @@ def main():
             command = [sys.executable, folder / "my_task.py", *flags, "--no-media"]
             command += ["--seed", str(seed), "--output-dir", folder / str(seed)]
             subprocess.run(command, check=True)
-            summary = json.loads((folder / str(seed) / "summary.json").read_text())
+            summary = json.loads((folder / str(seed) / "summary.json").read_text(encoding="utf-8"))
             keys = ("solved", "episodes", "env_steps", "train_seconds")
             row = {"program": name, "seed": seed} | {key: summary[key] for key in keys}
             row |= {f"return_{k}": summary[f"greedy_{k}"] for k in ("mean", "min")}

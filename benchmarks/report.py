@@ -89,28 +89,34 @@ def replaced(text, page, blocks):
 
 def written():
     """Return what the pages and scripts should say, {path: text}, and the blocks not there."""
-    costs, speed, dqn = (json.loads((FOLDER / f"{n}.json").read_text()) for n in COSTS)
+    costs, speed, dqn = (
+        json.loads((FOLDER / f"{n}.json").read_text(encoding="utf-8")) for n in COSTS
+    )
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
     arms, rates = ([read(name), read(f"{name}_scores")] for name in ("arms", "rates"))
     steps = "environment steps of training"
     agent, thousand = tables.agent(history, games), tables.groups(read("thousand"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
     blocks = {  # a page's block: its table, and what stands above the first column
-        "docs/results.md": {
+        "docs/results_cartpole.md": {
             "all": (tables.seeds(tables.groups(rows)), "program"),
             "ratios": (tables.ratios(rows, costs["learning"]), "script / compared with"),
             "costs": (tables.costs(costs), "cost"),
-            "speed": (tables.speed(speed["medians"]), "what runs"),
-            "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),
-            "q_agent": (tables.agent(*map(read, Q_AGENT)), steps),
-            "arms": (tables.arms(tables.SWITCHES, *arms), "arm"),
-            "rates": (tables.arms(tables.RATES, *rates, tables.LATER[:4]), "training"),
             "exchanged": (exchanged, "program"),
             "thousand": (tables.seeds(thousand), "program"),
+        },
+        "docs/results_breakout.md": {
+            "speed": (tables.speed(speed["medians"]), "what runs"),
             "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
             "a2c_steps": (tables.steps(read("breakout_steps")), "one thing changed"),
             "a2c_layers": (tables.layers(read("breakout_steps")), "updates"),
+        },
+        "docs/results_q_breakout.md": {
+            "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),
+            "q_agent": (tables.agent(*map(read, Q_AGENT)), steps),
+            "arms": (tables.arms(tables.SWITCHES, *arms), "arm"),
+            "rates": (tables.arms(tables.RATES, *rates, tables.LATER[:4]), "training"),
         },
         "docs/per_ablation.md": {
             "ablation": (tables.ablation(read("ablation")), "variant"),

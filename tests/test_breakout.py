@@ -480,7 +480,7 @@ def test_a_training_writes_its_files_and_is_not_begun_anew(run, refuse, tmp_path
     assert steps == 1200 and games >= 16 and np.isfinite(loss)
     assert 0 <= low <= mean <= high < 100
     assert f"1,200 steps, {games:.0f} games, " in out
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     expected = {"script": "a2c_breakout", "config": DEFAULTS | settings, "env_steps": 1200}
     assert summary == expected | {"train_seconds": summary["train_seconds"]}
     assert 0 < summary["train_seconds"] < 100
@@ -547,7 +547,7 @@ def test_a_signal_stops_saves_and_is_resumed_with_all_settings(
     assert process.returncode == 0 and "Traceback" not in err
     assert "game  score" not in text and "Interrupted. Go on with --resume" in text
     assert sorted(os.listdir(out)) == STOPPED
-    done = json.loads((out / "summary.json").read_text())["env_steps"]
+    done = json.loads((out / "summary.json").read_text(encoding="utf-8"))["env_steps"]
     assert done >= 100 and steps_in(out / "checkpoint.pth") == done
     assert len(read_csv(out / "history.csv")) == 1 + done // 2000
     seen = []

@@ -40,7 +40,7 @@ def test_a_run_says_and_writes_what_the_readme_promises(script, run, tmp_path):
     assert (status, err) == (0, "")
     folder = tmp_path / "runs" / name
     assert sorted(os.listdir(folder)) == FILES
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     history = read_history(folder)
     last = history[-1]
     assert summary["script"] == name and not summary["solved"]
@@ -153,7 +153,10 @@ def test_bad_input_is_one_line_and_status_2(
     out, err = capsys.readouterr()
     assert end.value.code == 2 and out == ""
     assert err.count("\n") == 1 and err.startswith("per_cartpole.py: error: ") and named in err
-    assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "kept"
+    assert (
+        os.listdir(tmp_path) == ["file"]
+        and (tmp_path / "file").read_text(encoding="utf-8") == "kept"
+    )
 
 
 def test_bad_input_to_a_process(run, tmp_path):
@@ -194,7 +197,7 @@ def test_ctrl_c_stops_and_saves(start, tmp_path):
     assert "Interrupted: what was learned is kept.\nNot solved after " in out
     folder = tmp_path / "runs" / "dqn_cartpole"
     assert sorted(os.listdir(folder)) == FILES
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert not summary["solved"] and summary["episodes"] == len(read_history(folder)) >= 10
 
 
@@ -212,8 +215,8 @@ def test_ctrl_c_in_the_first_steps_still_saves(script, monkeypatch, capsys, tmp_
     monkeypatch.setattr(script.Agent, step, interrupted)
     script.main(["--output-dir", str(tmp_path)])
     assert "Interrupted: what was learned is kept.\nNot solved after 0 " in capsys.readouterr().out
-    assert (tmp_path / "history.csv").read_text().count("\n") == 1  # only the head
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (tmp_path / "history.csv").read_text(encoding="utf-8").count("\n") == 1  # only the head
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert not summary["solved"] and summary["episodes"] == summary["env_steps"] == 0
     assert (tmp_path / "weights.pth").exists()
 
@@ -378,6 +381,6 @@ def test_scripts_import_only_what_the_requirements_hold():
     for name in ALL_NAMES:
         allowed = {"gymnasium", "matplotlib", "numpy", "torch", "PIL", "IPython"}
         allowed |= {"ale_py", "tqdm"} if name == "a2c_breakout" else set()
-        source = (ROOT / f"{name}.py").read_text()
+        source = (ROOT / f"{name}.py").read_text(encoding="utf-8")
         imported = set(re.findall(r"^ *(?:import|from) (\w+)", source, re.M))
         assert imported - set(sys.stdlib_module_names) <= allowed

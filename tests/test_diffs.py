@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
 
 def read(name):
-    return (ROOT / f"{name}.py").read_text()
+    return (ROOT / f"{name}.py").read_text(encoding="utf-8")
 
 
 def places(tree):

@@ -13,7 +13,9 @@ PAGES = sorted((ROOT / "docs" / "articles").glob("*.md"))
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_guide_are_understood(page, tmp_path):
-    for name, flags in re.findall(r"^python (\w+)\.py(.*?)(?: *#.*)?$", page.read_text(), re.M):
+    for name, flags in re.findall(
+        r"^python (\w+)\.py(.*?)(?: *#.*)?$", page.read_text(encoding="utf-8"), re.M
+    ):
         script = importlib.import_module(name)
         arguments = shlex.split(flags)
         config, options = script.parse([*arguments, "--output-dir", str(tmp_path)])
@@ -26,16 +28,16 @@ def test_the_commands_of_a_guide_are_understood(page, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_links_of_a_guide_lead_to_files(page):
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     links = [link for link in links if "://" not in link]
     assert links
     assert [link for link in links if not (page.parent / link).exists()] == []
-    assert ".py#" not in page.read_text()  # lines move, names stay
+    assert ".py#" not in page.read_text(encoding="utf-8")  # lines move, names stay
 
 
 def test_the_example_of_the_sum_tree_is_right(capsys):
     (code,) = re.findall(
-        r"```python\n(.*?)```", (PAGES[0].parent / "sum_tree.md").read_text(), re.S
+        r"```python\n(.*?)```", (PAGES[0].parent / "sum_tree.md").read_text(encoding="utf-8"), re.S
     )
     exec(code, {})
     assert capsys.readouterr().out == re.search(r"# (42.*)", code)[1] + "\n"

@@ -31,7 +31,7 @@ PICTURES = [("image/png", "iVBO"), ("image/gif", "R0lG")]
 
 @pytest.mark.slow
 def test_pasted_into_one_cell(tmp_path):
-    source = (ROOT / "a2c_cartpole.py").read_text()
+    source = (ROOT / "a2c_cartpole.py").read_text(encoding="utf-8")
     again = "agent = main(['--max-steps', '20', '--no-media'])\nassert len(repr(agent)) < 100"
     cells = ["__file__ = 'editors set this'", source, again]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
@@ -82,7 +82,7 @@ def kernel(tmp_path):
 
 @pytest.mark.slow
 def test_interrupting_the_kernel_keeps_what_was_learned(kernel, tmp_path):
-    source = (ROOT / "dqn_cartpole.py").read_text()
+    source = (ROOT / "dqn_cartpole.py").read_text(encoding="utf-8")
     text = kernel(source, interrupt_at="episode  steps")
     assert "Interrupted: what was learned is kept." in text
     assert "Not solved after" in text and "Greedy, 100 new episodes" in text
@@ -98,7 +98,7 @@ def test_run_obeys_its_flags_however_it_names_the_script(kernel, tmp_path):
         folder = tmp_path / str(i)
         flags = f"--seed 3 --episodes 2 --no-media --output-dir {folder}"
         assert "Not solved after 2 episodes" in kernel(f"%run {path} {flags}")
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         assert summary["config"]["seed"] == 3
     text = kernel(f"%run a2c_breakout.py random --games 1 --no-media --output-dir {tmp_path}")
     assert "1 games: mean" in text
@@ -108,11 +108,11 @@ def test_run_obeys_its_flags_however_it_names_the_script(kernel, tmp_path):
 def test_breakout_interrupted_and_gone_on_with(kernel, tmp_path):
     """Its training takes hours: it is stopped after seconds, and resumed for a few steps."""
     folder = tmp_path / "runs" / "a2c_breakout"
-    text = kernel((ROOT / "a2c_breakout.py").read_text(), interrupt_at="mean score")
+    text = kernel((ROOT / "a2c_breakout.py").read_text(encoding="utf-8"), interrupt_at="mean score")
     assert "steps, " in text and "games: mean" not in text
     assert (folder / "weights.pth").exists()
-    before = json.loads((folder / "summary.json").read_text())["env_steps"]
+    before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["env_steps"]
     flags = ["--resume", "--steps", str(before + 200), "--no-media"]
     assert "10 games: mean" in kernel(f"agent = main({flags})")
-    after = json.loads((folder / "summary.json").read_text())["env_steps"]
+    after = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["env_steps"]
     assert after >= before + 200

@@ -8,7 +8,7 @@ import own_task
 import pytest
 from conftest import ROOT
 
-TASKS = own_task.tasks((ROOT / "docs" / "own_task.md").read_text())
+TASKS = own_task.tasks((ROOT / "docs" / "own_task.md").read_text(encoding="utf-8"))
 
 
 def start(name, tmp_path, *arguments):
@@ -17,7 +17,7 @@ def start(name, tmp_path, *arguments):
     command = [sys.executable, "-W", "error", "my_task.py", *flags, *map(str, arguments)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    return json.loads((tmp_path / "runs" / "my_task" / "summary.json").read_text())
+    return json.loads((tmp_path / "runs" / "my_task" / "summary.json").read_text(encoding="utf-8"))
 
 
 def test_the_lines_fit_and_are_few():

@@ -641,7 +641,7 @@ def test_a_training_writes_its_files(run, tmp_path):
     folder = tmp_path / "runs" / "per_breakout"
     assert status == 0 and re.search(r"^1,20\d steps, ", out, re.M) and "Warning" not in err, err
     assert sorted(os.listdir(folder)) == TRAINED
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert 1200 <= summary["env_steps"] < 1208 and summary["config"]["memory_size"] == 2000
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))

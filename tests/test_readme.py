@@ -13,10 +13,10 @@ from conftest import ALL_NAMES, ROOT
 
 import dqn_cartpole
 
-README = (ROOT / "README.md").read_text()
-JAPANESE = (ROOT / "docs" / "README.ja.md").read_text()
-KOREAN = (ROOT / "docs" / "README.ko.md").read_text()
-DIFFERENCES = (ROOT / "docs" / "differences.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+JAPANESE = (ROOT / "docs" / "README.ja.md").read_text(encoding="utf-8")
+KOREAN = (ROOT / "docs" / "README.ko.md").read_text(encoding="utf-8")
+DIFFERENCES = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
 
 
 def test_figures_are_those_of_the_results():
@@ -33,13 +33,15 @@ def test_figures_are_those_of_the_results():
         ("docs/README.ko.md", 8),
         ("CONTRIBUTING.md", 0),
         ("docs/differences.md", 1),
-        ("docs/results.md", 4),
+        ("docs/results_cartpole.md", 3),
+        ("docs/results_breakout.md", 3),
+        ("docs/results_q_breakout.md", 3),
         ("docs/comparison.md", 2),
         *((f"docs/articles/{page.name}", 1) for page in (ROOT / "docs" / "articles").glob("*.md")),
     ],
 )
 def test_links_lead_somewhere(page, least):
-    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", (ROOT / page).read_text())
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", (ROOT / page).read_text(encoding="utf-8"))
     links = [link for link in links if "://" not in link]
     assert (
         len(links) >= least
@@ -48,13 +50,15 @@ def test_links_lead_somewhere(page, least):
 
 
 def test_ci_runs_the_readme_command():
-    pattern = re.search(r"grep -x '(.*)' README.md", (ROOT / ".ci" / "run").read_text())[1]
+    pattern = re.search(
+        r"grep -x '(.*)' README.md", (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    )[1]
     commands = re.findall(f"^{pattern}$", README, re.M)
     assert commands == ["pip install -r tests/requirements.txt && python -m pytest"]
 
 
 def test_names_in_the_readme_exist():
-    text = "".join((ROOT / f"{name}.py").read_text() for name in ALL_NAMES)
+    text = "".join((ROOT / f"{name}.py").read_text(encoding="utf-8") for name in ALL_NAMES)
     names = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", README.split("| the book | here |")[0])
     table = re.findall(
         r"^\|.*\|(.*)\|$", README.split("| the book | here |")[1].split("##")[0], re.M
@@ -71,7 +75,7 @@ def test_names_in_the_readme_exist():
 
 def test_flags_in_the_readme_exist():
     sources = [*(ROOT / f"{name}.py" for name in ALL_NAMES), *(ROOT / "benchmarks").glob("*.py")]
-    text = "".join(path.read_text() for path in sources)
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
     flags = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", README)) - {
         "help",
         "nproc-per-node",
@@ -125,13 +129,15 @@ def test_python_in_the_readme_runs(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_prioritized_replay_with_a_dueling_network_in_one_line(tmp_path):
     (command,) = re.findall("^python -c .*", README, re.M)
-    assert command in (ROOT / "docs" / "articles" / "korean_per.md").read_text()
+    assert command in (ROOT / "docs" / "articles" / "korean_per.md").read_text(encoding="utf-8")
     command = command.replace("python", f'"{sys.executable}"', 1)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True)
     weights = torch.load(tmp_path / "runs" / "per_dueling" / "weights.pth")
     assert {"value.weight", "advantage.weight"} < set(weights)
-    assert json.loads((tmp_path / "runs" / "per_dueling" / "summary.json").read_text())["solved"]
+    assert json.loads(
+        (tmp_path / "runs" / "per_dueling" / "summary.json").read_text(encoding="utf-8")
+    )["solved"]
 
 
 OLDEST = {"gymnasium": "1.0", "numpy": "1.26", "torch": "2.4", "matplotlib": "3.8"}
@@ -140,7 +146,7 @@ OLDEST = {"gymnasium": "1.0", "numpy": "1.26", "torch": "2.4", "matplotlib": "3.
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_inline_metadata_states_the_range(name):
     """As ranges that the README names, for packages of the tested set; and Python's."""
-    text = (ROOT / f"{name}.py").read_text()
+    text = (ROOT / f"{name}.py").read_text(encoding="utf-8")
     header = re.search(r"^# /// script\n((?:# .*\n)+)# ///\n", text, re.M)[1]
     metadata = tomllib.loads(re.sub(r"^# ", "", header, flags=re.M))
     assert metadata["requires-python"] == ">=3.10" and "Python 3.10 and newer" in README
@@ -149,7 +155,9 @@ def test_inline_metadata_states_the_range(name):
     for line in metadata["dependencies"]:
         package, _, version = line.partition(">=")
         found[package.split("[")[0]] = version
-        assert f"\n{package.split('[')[0]}" in "\n" + (ROOT / "requirements.txt").read_text()
+        assert f"\n{package.split('[')[0]}" in "\n" + (ROOT / "requirements.txt").read_text(
+            encoding="utf-8"
+        )
     assert found == oldest | {"pillow": ""} | ({"tqdm": ""} if name == "a2c_breakout" else {})
     for package, version in OLDEST.items():
         assert f"{package} {version}" in " ".join(README.split())
