@@ -439,11 +439,12 @@ def train(config, agent=None, progress=None, checkpoint=None):
             progress.scores += games.take_finished()
             progress.seconds = time.perf_counter() - start
             bar.update(steps)
+            if progress.scores:
+                mean = np.mean(progress.scores[-100:])
+                bar.set_postfix_str(f"mean score {mean:.1f}", refresh=False)
             if len(losses) == 100 or progress.env_steps >= config.steps:
                 progress.record(losses)
                 losses = []
-                mean = progress.history[-1].mean or "-"
-                bar.set_postfix_str(f"mean score {mean}", refresh=False)
     except KeyboardInterrupt:
         pass  # what was learned is kept
     bar.close()

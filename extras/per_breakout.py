@@ -559,11 +559,12 @@ def train(config, agent=None, progress=None, checkpoint=None):
             if loss is not None:
                 losses.append(loss)
             bar.update(progress.env_steps - before)
+            if progress.scores:
+                mean = np.mean(progress.scores[-100:])
+                bar.set_postfix_str(f"mean score {mean:.1f}", refresh=False)
             if passed(16_000, before, progress.env_steps) or progress.env_steps >= config.steps:
                 progress.record(losses)
                 losses = []
-                mean = progress.history[-1].mean or "-"
-                bar.set_postfix_str(f"mean score {mean}", refresh=False)
             if checkpoint and passed(config.checkpoint_every, before, progress.env_steps):
                 save_checkpoint(checkpoint, agent, progress)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ tagged "parameters", so that `papermill -p seed 3` works. Needs tests/requiremen
 
 import argparse
 import re
+import tempfile
 from pathlib import Path
 
 import jupytext
@@ -17,6 +18,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
+PICTURE = 'from IPython.display import Image\n\nImage("runs/{}")'
 INSTALL = "# In a hosted notebook first: %pip install {}"
 A2C = r"""R_t = r_t + \gamma r_{t+1} + \dots + \gamma^k V(s_{t+k})
 
@@ -39,9 +41,12 @@ CALLS = {  # what the last cells do, where it is not main(["--seed", "0"])
     "a2c_breakout": (
         'agent = main(["random", "--games", "2", "--max-frames", "1200"])',
         'agent = main(["--seed", str(seed), "--steps", "8000", "--max-frames", "600"])',
-        'agent = main(["play", "--games", "4", "--max-frames", "1600"])',
+        'weights = "../weights/a2c_breakout.pth"\n'
+        'agent = main(["play", "--weights", weights, "--games", "4", "--max-frames", "1600"])',
     ),
-    "extras/first_look": ("main()",),
+    "extras/gradients": ('main(["--seed", str(seed)])', PICTURE.format("gradients/gradients.png")),
+    "extras/gridworld": ('main(["--seed", str(seed)])', PICTURE.format("gridworld/gridworld.png")),
+    "extras/mnist": ('main(["--seed", str(seed)])', PICTURE.format("mnist/mnist.png")),
 }
 NAMES = (
     "dqn_cartpole",
@@ -111,6 +116,30 @@ def take_outputs(book, old):
     return True
 
 
+def tidy(outputs):
+    """Join what was printed piece by piece; of a progress bar, keep the last state."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = re.sub(r"(?m)^.*\r", "", output.text)
+    return joined
+
+
+def run(book):
+    """Run a notebook in an empty folder, beside which the weights are."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "weights").symlink_to(ROOT / "weights")
+        here = Path(folder) / "notebooks"
+        here.mkdir()
+        NotebookClient(book, resources={"metadata": {"path": str(here)}}, timeout=3600).execute()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=NAMES, help="scripts (default: all)")
@@ -120,10 +149,10 @@ def main():
         book = notebook(name)
         path = path_of(name)
         if options.run or not path.exists() or not take_outputs(book, jupytext.read(path)):
-            where = {"metadata": {"path": str(ROOT)}}
-            NotebookClient(book, resources=where, timeout=3600).execute()
-        for cell in book.cells:
+            run(book)
+        for cell in code(book):
             cell.metadata.pop("execution", None)  # times of this run
+            cell.outputs = tidy(cell.outputs)
         jupytext.write(book, path)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
