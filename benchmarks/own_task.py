@@ -1,9 +1,9 @@
-"""Turns scripts to other tasks by the diffs of docs/own_task.md, and trains them: results/own_task.csv.
+"""Runs the commands and the changed scripts of a page: results/own_task.csv or exercises.csv.
 
-    python benchmarks/own_task.py [--seeds 5] [--only acrobot_dqn] [--output-dir runs/own_task]
+    python benchmarks/own_task.py [--page exercises] [--seeds 5] [--only no_target]
 
-A diff in the page is a block of lines to take out (-) and to put in (+), after a comment that names it; the command
-behind it is run with seed 0, 1, ...; what is there already is not run again.
+A block begins with a comment that names it and its script. It may have a diff, lines to take out (-) and to put in (+), and it
+has a command, which is run with seed 0, 1, ...; what is there already is not run again.
 """
 
 import argparse
@@ -17,13 +17,14 @@ import pandas as pd
 from seeds import FOLDER, read
 
 ROOT = Path(__file__).parent.parent
-BLOCK = r"<!-- (\w+): (\w+)\.py -->\n```diff\n(.*?)```\n\n```sh\npython my_task\.py(.*?)\n```"
+DIFF = r"(?:```diff\n((?:[-+].*\n|\n)*)```\n\n)?"
+BLOCK = rf"<!-- (\w+): (\w+)\.py -->\n{DIFF}```sh\npython (?:my_task|\2)\.py(.*?)\n```"
 
 
 def tasks(page):
     """Each diff of the page: {name: (script, [(old lines, new lines), ...], flags)}."""
     found = {}
-    for name, script, diff, flags in re.findall(BLOCK, page, re.S):
+    for name, script, diff, flags in re.findall(BLOCK, page):
         hunks = re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", diff, re.M)
         pairs = [tuple(re.sub("(?m)^[-+]", "", lines) for lines in hunk) for hunk in hunks]
         found[name] = script, pairs, flags.split()
@@ -44,18 +45,19 @@ def main():
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... (default: 5)")
-    parser.add_argument("--only", help="one diff (default: all)")
+    parser.add_argument("--page", choices=("own_task", "exercises"), default="own_task")
+    parser.add_argument("--only", help="one block (default: all)")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/own_task"))
     options = parser.parse_args()
-    table, path = read("own_task"), FOLDER / "own_task.csv"
+    table, path = read(options.page), FOLDER / f"{options.page}.csv"
     done = set(table[["program", "seed"]].itertuples(index=False, name=None))
-    diffs = tasks((ROOT / "docs" / "own_task.md").read_text(encoding="utf-8"))
+    diffs = tasks((ROOT / "docs" / f"{options.page}.md").read_text(encoding="utf-8"))
     if options.only and options.only not in diffs:
         parser.error(f"--only {options.only} is none of {', '.join(diffs)}")
     for name, (script, pairs, flags) in diffs.items():
         folder = options.output_dir / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "my_task.py").write_text(changed(script, pairs))
+        (folder / "my_task.py").write_text(changed(script, pairs), encoding="utf-8")
         for seed in range(options.seeds):
             if (name, seed) in done or options.only not in (None, name):
                 continue
