@@ -5,6 +5,7 @@ import importlib
 import article_port
 import articles
 import breakout_seeds
+import compare
 import grid  # puts extras/ on the path
 import gridworld
 import numpy as np
@@ -220,3 +221,14 @@ def test_an_arm_that_was_stopped_has_no_score_at_later_steps():
     table = tables.arms({"a": "A", "b": "B"}, history, scores)
     assert list(table.loc["A, seed 0"]) == ["15.0", "31.0", "46.0", "62.0", "4.0 (3 to 5)"]
     assert list(table.loc["B, seed 1"]) == ["7.0", "", "", "", "1.5 (1 to 2)"]
+
+
+def test_what_a_network_claims_and_the_return_that_follows():
+    """Pushed always to one side, the pole falls after 8 to 10 steps; at the limit nothing is paid."""
+    agent = dqn_cartpole.Agent(dqn_cartpole.Config(gamma=0.9), 4, 2)
+    torch.nn.init.zeros_(agent.q_network.q.weight)
+    agent.q_network.q.bias.data = torch.tensor([0.25, -1.0])
+    claimed, value = compare.look(agent, 0)
+    assert claimed == 0.25 and -(0.9**7) <= value <= -(0.9**9)
+    agent.greedy = lambda state: (state[:, 2] + state[:, 3] > 0).astype(int)  # never falls
+    assert compare.look(agent, 0) == (0.25, 0.0)
