@@ -1,6 +1,8 @@
-"""Draws the figures of docs/articles/: the two memories, a frame of Breakout, its four preparations.
+"""Draws the figures of docs/articles/: memories, the sum tree, networks, returns, Breakout's frames.
 
 python benchmarks/article_figures.py
+
+What is written in them is formulas and numbers, so that they serve pages in all languages.
 """
 
 import sys
@@ -40,6 +42,100 @@ def memories():
     below.set(title="End to end: one draw (triangle) from each equal part finds a transition")
     below.set(yticks=[], ylim=(-0.5, 0.8), xlabel="running sum of |TD error|")
     return figure
+
+
+def sum_tree():
+    """The article's tree of eight leaves, and the way that s = 24 takes from the root to a leaf."""
+    leaves = [3, 10, 12, 4, 1, 2, 8, 2]
+    levels = [leaves]
+    while len(levels[0]) > 1:
+        below = levels[0]
+        levels.insert(0, [below[i] + below[i + 1] for i in range(0, len(below), 2)])
+    places = [[(2**-k * 8 * (i + 0.5), -k) for i in range(2**k)] for k in range(4)]
+    way = [0, 0, 1, 2]  # which node of each level
+    axes = Figure((8, 4), layout="constrained").subplots()
+    for k in range(3):
+        for i, (x, y) in enumerate(places[k + 1]):
+            above = places[k][i // 2]
+            on_way = way[k + 1] == i
+            colour = "tab:orange" if on_way else "0.7"
+            axes.plot([above[0], x], [above[1], y], color=colour, zorder=0, lw=3 if on_way else 1)
+    for k, values in enumerate(levels):
+        for i, value in enumerate(values):
+            colour = "tab:orange" if way[k] == i else "0.85"
+            axes.text(
+                *places[k][i],
+                value,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "circle,pad=0.4", "facecolor": colour, "edgecolor": "none"},
+            )
+    for i, (x, y) in enumerate(places[3]):
+        axes.text(x, y - 0.42, f"i = {i}", ha="center", color="0.4")
+    steps = ("24 < 29", "24 ≥ 13:  24 - 13 = 11", "11 < 12")
+    for k, words in enumerate(steps):
+        x, y = places[k][way[k]]
+        axes.text(x + 0.45, y + 0.12, f"s = {words}", color="tab:orange", weight="bold")
+    axes.set(xlim=(0, 8), ylim=(-3.7, 0.4))
+    axes.set_axis_off()
+    return axes.figure
+
+
+def networks():
+    """What goes through the Q network, the dueling network, and actor and critic."""
+    rows = (
+        ("QNetwork", ["s", "hidden 1", "hidden 2"], ["Q(s, a)"], None),
+        (
+            "QNetwork, dueling",
+            ["s", "hidden 1", "hidden 2"],
+            ["V(s)", "A(s, a)"],
+            "Q = V + A - mean A",
+        ),
+        ("ActorCritic", ["s", "hidden 1", "hidden 2"], ["log pi(a | s)", "V(s)"], None),
+    )
+    figure = Figure((8, 5), layout="constrained")
+    for axes, (title, line, heads, join) in zip(figure.subplots(3, 1), rows, strict=True):
+
+        def box(x, y, words, axes=axes, colour="0.88"):
+            style = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "none"}
+            axes.text(x, y, words, ha="center", va="center", bbox=style)
+
+        for x, words in enumerate(line):
+            box(1.6 * x, 0, words)
+            if x:
+                axes.annotate(
+                    "", (1.6 * x - 0.5, 0), (1.6 * x - 1.25, 0), arrowprops={"arrowstyle": "->"}
+                )
+        heights = [0] if len(heads) == 1 else [0.6, -0.6]
+        for y, words in zip(heights, heads, strict=True):
+            axes.annotate("", (4.2, y), (3.7, 0), arrowprops={"arrowstyle": "->"})
+            box(4.9, y, words, colour="bisque")
+            if join:
+                axes.annotate("", (6.0, 0), (5.5, y), arrowprops={"arrowstyle": "->"})
+        if join:
+            box(7.1, 0, join, colour="bisque")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set(xlim=(-0.5, 8.2), ylim=(-1.1, 1.1))
+        axes.set_axis_off()
+    return figure
+
+
+def returns():
+    """Five steps of one game: the last one's return has one reward, the first one's five."""
+    axes = Figure((8, 3.2), layout="constrained").subplots()
+    for t in range(5):
+        y = -t
+        for k in range(t, 5):
+            words = ("", r"$\gamma\,$", r"$\gamma^2$", r"$\gamma^3$", r"$\gamma^4$")[k - t]
+            axes.barh(y, 0.92, left=k, color="0.88")
+            axes.text(k + 0.46, y, words + rf"$r_{k}$", ha="center", va="center")
+        axes.barh(y, 1.2, left=5, color="bisque")
+        power = "" if t == 4 else f"^{5 - t}"
+        axes.text(5.6, y, rf"$\gamma{power}\,V(s_5)$", ha="center", va="center")
+        axes.text(t - 0.1, y, rf"$R_{t} =$", ha="right", va="center")
+    axes.set(xlim=(-0.7, 6.3))
+    axes.set_axis_off()
+    return axes.figure
 
 
 def played():
@@ -117,7 +213,8 @@ def preparations(states, frames):
 
 
 def main():
-    memories().savefig(FOLDER / "memories.png", dpi=80)
+    for draw in memories, sum_tree, networks, returns:
+        draw().savefig(FOLDER / f"{draw.__name__}.png", dpi=80)
     game = played()
     for draw in frame, preparations:
         draw(*game).savefig(FOLDER / f"{draw.__name__}.png", dpi=80)
