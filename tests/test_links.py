@@ -35,9 +35,23 @@ def test_the_links_of_a_guide_lead_to_files(page):
     assert ".py#" not in page.read_text(encoding="utf-8")  # lines move, names stay
 
 
-def test_the_example_of_the_sum_tree_is_right(capsys):
-    (code,) = re.findall(
-        r"```python\n(.*?)```", (PAGES[0].parent / "sum_tree.md").read_text(encoding="utf-8"), re.S
+BLOCKS = [  # of Python in the guides and exercises, but those that excerpts.py fills
+    pytest.param(code, id=f"{page.stem}-{i}")
+    for page in [*PAGES, ROOT / "docs" / "exercises.md"]
+    for i, (filled, code) in enumerate(
+        re.findall(
+            r"(<!-- [\w/]+\.py: .+ -->\n)?```python\n(.*?)```",
+            page.read_text(encoding="utf-8"),
+            re.S,
+        )
     )
+    if not filled
+]
+
+
+@pytest.mark.parametrize("code", BLOCKS)
+def test_the_code_in_a_guide_runs(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for script in set(re.findall(r"runs/(\w+_cartpole)/", code)):  # it reads what a run wrote
+        importlib.import_module(script).main(["--episodes", "12", "--no-media"])
     exec(code, {})
-    assert capsys.readouterr().out == re.search(r"# (42.*)", code)[1] + "\n"
