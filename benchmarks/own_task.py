@@ -31,6 +31,16 @@ def tasks(page):
     return found
 
 
+def labels(page):
+    """What stands for each block in a table: {name: its exercise's number, script and flags}."""
+    found = {}
+    for part in re.split(r"(?m)^### ", page)[1:]:
+        for name, (script, pairs, flags) in tasks(part).items():
+            words = " ".join([f"{script}.py", *flags])
+            found[name] = f"{part.split('.')[0]}: `{words}`" + (" +-" if pairs else "")
+    return found
+
+
 def changed(script, pairs):
     """The script with the old lines replaced; ValueError unless each is there once."""
     text = "\n" + (ROOT / f"{script}.py").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from pathlib import Path
 import diffs
 import excerpts
 import figures
+import own_task
 import pandas as pd
 import tables
 from PIL import Image
@@ -38,6 +39,7 @@ PICTURES = {  # each with the results it is drawn from, and by what
     "a2c_precision": (("breakout_float32", "breakout_bfloat16"), figures.precision),
 }
 COSTS = ("costs", "breakout_speed", "dqn_speed")
+EXERCISES = {"docs/exercises.md": None, "docs/exercises.ja.md": 0, "docs/exercises.ko.md": 1}
 PAGES = {"README.md": None, "docs/README.ja.md": 0, "docs/README.ko.md": 1}  # languages of HEADS
 
 
@@ -136,6 +138,10 @@ def written():
     for name, language in PAGES.items():
         seeds = tables.short(rows), "script", language
         blocks[name] = {"seeds": seeds, "agent": (agent, steps, language)}
+    page = (ROOT / "docs" / "exercises.md").read_text(encoding="utf-8")
+    tried = tables.exercises(read("exercises"), own_task.labels(page))
+    for name, language in EXERCISES.items():
+        blocks[name] = {"exercises": (tried, "exercise", language)}
     texts, missing = {ROOT / "docs" / "diffs.md": diffs.page()}, []
     for name, page in blocks.items():
         page = {block: markdown(*table) for block, table in page.items()}

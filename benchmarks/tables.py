@@ -12,6 +12,8 @@ EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
 ORDER["per_dueling_cartpole"] = EXCHANGED
 HEADS = {  # Japanese, Korean
+    "exercise": ("問題", "문제"),
+    "evaluation": ("評価", "평가"),
     "": ("", ""),
     "script": ("スクリプト", "스크립트"),
     "seeds solved": ("解けたシード", "해결한 시드"),
@@ -256,6 +258,23 @@ def own_task(rows):
             "solved": f"{group.solved.sum()} / {len(group)}",
             "environment steps": spread(group.env_steps),
             "mean return": spread(group.return_mean, "{:.1f}".format, low=True),
+        }
+    return pd.DataFrame(table).T
+
+
+def exercises(rows, labels):
+    """The commands of the exercises: medians, in brackets the worst seed."""
+
+    def pair(values, worst):
+        return f"{number(values.median())} ({number(worst)})"
+
+    table = {}
+    for name, group in rows.groupby("program", sort=False):
+        table[labels[name]] = {
+            "seeds solved": f"{group.solved.sum()} / {len(group)}",
+            "episodes": pair(group.episodes, group.episodes.max()),
+            "environment steps": pair(group.env_steps, group.env_steps.max()),
+            "evaluation": pair(group.return_mean, group.return_mean.min()),
         }
     return pd.DataFrame(table).T
 

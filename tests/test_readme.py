@@ -22,7 +22,7 @@ DIFFERENCES = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
 def test_figures_are_those_of_the_results():
     command = [sys.executable, ROOT / "benchmarks" / "report.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "python benchmarks/report.py"
 
 
 @pytest.mark.parametrize(
