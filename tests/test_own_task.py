@@ -1,9 +1,11 @@
 """The page on other tasks: its lines fit the scripts, and what they make learns."""
 
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import own_task
 import pytest
 from conftest import ROOT
@@ -44,3 +46,49 @@ def test_a2c_counts_returns_on_acrobot_and_draws(tmp_path):
     summary = start("acrobot_a2c", tmp_path, "--steps", 10_000)
     assert not summary["solved"] and -500 <= summary["greedy_min"] < -50  # none is so fast
     assert (tmp_path / "runs" / "my_task" / "play.gif").stat().st_size > 10_000
+
+
+PAGE = (ROOT / "docs" / "exercises.md").read_text(encoding="utf-8")
+EXERCISES = own_task.tasks(PAGE)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, pairs, _) in EXERCISES.items() if pairs])
+def test_a_change_of_the_exercises_fits_and_runs(name, tmp_path, capsys):
+    script, pairs, _ = EXERCISES[name]
+    names = {"__name__": "my_task"}
+    exec(compile(own_task.changed(script, pairs), "my_task.py", "exec"), names)
+    arguments = ["--episodes", "16", "--no-media", "--output-dir", str(tmp_path)]
+    agent = names["main"](arguments)
+    assert agent.memory.pushed >= 130 and "Results are in" in capsys.readouterr().out
+
+
+def test_three_step_returns_are_those_of_the_rewards():
+    """The exercise's answer: R = r + gamma r' + gamma^2 r'', and after a fall the shorter ones."""
+    script, pairs, _ = EXERCISES["n_step"]
+    names = {"__name__": "my_task"}
+    exec(compile(own_task.changed(script, pairs), "my_task.py", "exec"), names)
+
+    class Env:
+        t = 0
+
+        def reset(self):
+            return np.zeros(4, np.float32), {}
+
+        def step(self, action):
+            self.t += 1
+            return np.full(4, self.t, np.float32), float(self.t), self.t == 5, False, {}
+
+    agent = names["Agent"](names["Config"](gamma=0.5), 4, 2)
+    names["run_episode"](agent, Env(), learning=False)
+    memory = agent.memory
+    assert memory.reward[:5].tolist() == [1 + 1 + 0.75, 2 + 1.5 + 1, 3 + 2 + 1.25, 4 + 2.5, 5]
+    assert memory.state[:5, 0].tolist() == [0, 1, 2, 3, 4]
+    assert memory.next_state[:5, 0].tolist() == [3, 4, 5, 5, 5]
+    assert memory.terminated[:5].tolist() == [0, 0, 1, 1, 1] and memory.pushed == 5
+
+
+@pytest.mark.parametrize("language", ["ja", "ko"])
+def test_translated_exercises_have_the_same_blocks(language):
+    page = (ROOT / "docs" / f"exercises.{language}.md").read_text(encoding="utf-8")
+    ours, theirs = (re.findall(r"```\w+\n.*?```", text, re.S) for text in (PAGE, page))
+    assert ours == theirs and len(ours) > 25

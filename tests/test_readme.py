@@ -37,6 +37,9 @@ def test_figures_are_those_of_the_results():
         ("docs/results_breakout.md", 3),
         ("docs/results_q_breakout.md", 0),
         ("docs/comparison.md", 2),
+        ("docs/exercises.md", 5),
+        ("docs/exercises.ja.md", 5),
+        ("docs/exercises.ko.md", 5),
         *((f"docs/articles/{page.name}", 1) for page in (ROOT / "docs" / "articles").glob("*.md")),
     ],
 )
