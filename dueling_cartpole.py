@@ -72,7 +72,7 @@ class Config:
     memory_size: int = setting(10_000, "transitions kept; the oldest are overwritten", high=10**7)
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
-    tau: float = setting(0.05, "share of Q blended into the target per update", low=0, high=1)
+    tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
     q_limit: float = setting(1.0, "limit of next values: no return is larger in size", low=0)
 
     def __post_init__(self):

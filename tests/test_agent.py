@@ -25,7 +25,7 @@ Q = COMMON | {
     "batch_size": 128,
     "memory_size": 10_000,
 }
-Q |= {"hidden_size": 64, "epsilon": 0.1, "tau": 0.05, "q_limit": 1.0}
+Q |= {"hidden_size": 64, "epsilon": 0.1, "tau": 0.1, "q_limit": 1.0}
 PER = Q | {"alpha": 0.6, "beta": 0.4, "beta_steps": 5000, "priority_epsilon": 1e-4}
 PER |= {"uniform_steps": 0}
 A2C = COMMON | {"steps": 500_000, "num_envs": 16, "num_steps": 5, "learning_rate": 5e-3}
