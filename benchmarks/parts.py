@@ -108,8 +108,10 @@ def mean_squared(q, target):
 VARIANTS = {  # script: {variant: (settings, what is replaced: {name in the script: by what})}
     "dqn": {
         "as it is": ({}, {}),
-        "no replay: the last 64 only": ({"memory_size": 64}, {}),
+        "no replay: the last 128 only": ({"memory_size": 128}, {}),
         "no target network": ({"tau": 1.0}, {}),
+        "values not limited": ({"q_limit": 1e9}, {}),
+        "no target network, values not limited": ({"tau": 1.0, "q_limit": 1e9}, {}),
         "target copied every 100 updates": ({}, {"Agent": HardCopy}),
         "no exploration": ({"epsilon": 0.0}, {}),
         "the limit is an end, and pays +1": (
