@@ -124,9 +124,9 @@ class Rollout(NamedTuple):
     entropy: torch.Tensor  # (T, N), of pi(. | s), with gradient
     value: torch.Tensor  # (T, N), V(s), with gradient
     reward: torch.Tensor  # (T, N)
-    terminated: torch.Tensor  # (T, N), whether a life was lost
+    terminated: torch.Tensor  # (T, N), whether a life was lost, or the game with the last
     truncated: torch.Tensor  # (T, N), whether only the time was up
-    valid: torch.Tensor  # (T, N), False where the policy chose nothing: at a reset, at FIRE
+    valid: torch.Tensor  # (T, N), False where nothing is learned: at resets, at FIRE
 
 
 class RolloutStorage:
@@ -247,7 +247,8 @@ class Agent:
         returns = torch.empty_like(rollout.value)  # (T, N)
         next_return = last_value
         for t in reversed(range(len(returns))):
-            # At the time limit, go on with the value of the state reached; after an end, with 0
+            # At the time limit, go on with the value of the state reached, which is still that of
+            # t + 1 (the reset comes one step later); after an end, with 0
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
             returns[t] = rollout.reward[t] + self.config.gamma * next_return
@@ -263,7 +264,7 @@ class Agent:
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
-        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # all may be resets
+        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # not 0 / 0
         self.optimizer.zero_grad()
         loss.backward()
         if dist.is_initialized():  # the mean over the processes of torchrun
@@ -385,6 +386,10 @@ class Progress:
     scores: list = field(default_factory=list)  # of all games that ended
     history: list = field(default_factory=list)  # of Update
 
+    def mean_score(self):
+        """Return words on the last 100 games."""
+        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
+
     def record(self, losses):
         """Add a line to the history."""
         last = self.scores[-100:]
@@ -422,26 +427,24 @@ def train(config, agent=None, progress=None, checkpoint=None):
     seed = [config.seed, progress.env_steps, rank, 1]
     games = Games(config.num_envs, seed, config.max_frames, config.fire)
     start = time.perf_counter() - progress.seconds
-    # Steps of an update: resets count, so that all processes stop after the same update
-    steps = config.num_envs * config.num_steps * processes
+    # Resets count, so that all processes stop after the same update
+    update_steps = config.num_envs * config.num_steps * processes
     losses = []
     bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps", disable=rank > 0)
     try:
         while progress.env_steps < config.steps:
             # The first one is written at once, so that no other training starts in this folder
-            if checkpoint and progress.env_steps % config.checkpoint_every < steps:
+            if checkpoint and progress.env_steps % config.checkpoint_every < update_steps:
                 save_checkpoint(checkpoint, agent, progress)
-            share = 1 - progress.env_steps / config.steps
-            agent.optimizer.param_groups[0]["lr"] = share * config.learning_rate
+            remaining = 1 - progress.env_steps / config.steps
+            agent.optimizer.param_groups[0]["lr"] = remaining * config.learning_rate
             rollout = run_steps(agent, games)
             losses.append(agent.learn(rollout, games.state))
-            progress.env_steps += steps
+            progress.env_steps += update_steps
             progress.scores += games.take_finished()
             progress.seconds = time.perf_counter() - start
-            bar.update(steps)
-            if progress.scores:
-                mean = np.mean(progress.scores[-100:])
-                bar.set_postfix_str(f"mean score {mean:.1f}", refresh=False)
+            bar.update(update_steps)
+            bar.set_postfix_str(progress.mean_score(), refresh=False)
             if len(losses) == 100 or progress.env_steps >= config.steps:
                 progress.record(losses)
                 losses = []

@@ -28,7 +28,7 @@ Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning",
 algorithm S3. Book: Ogawa 2018, chapter 6.5. We depart from them so:
 
 - Environments in lockstep instead of threads (paper; book too).
-- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, where its return ends).
+- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, which ends the return).
 - A full episode is followed by a test: 20 greedy episodes, played at once, without learning.
 
 Expect: 287 episodes, 21,120 steps, 0.9 s (medians; 100 of 100 seeds solved); greedy 200 steps.
@@ -180,7 +180,8 @@ class Agent:
         returns = torch.empty_like(rollout.value)  # (T, N)
         next_return = last_value
         for t in reversed(range(len(returns))):
-            # At the time limit, go on with the value of the state reached; after an end, with 0
+            # At the time limit, go on with the value of the state reached, which is still that of
+            # t + 1 (the reset comes one step later); after an end, with 0
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
             returns[t] = rollout.reward[t] + self.config.gamma * next_return
@@ -196,7 +197,7 @@ class Agent:
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
-        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # all may be resets
+        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # not 0 / 0
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
@@ -291,7 +292,7 @@ def train(config):
     full, and no pole fell, the current policy is tested: if config.solved_after new episodes are
     full, the task is solved; else learning goes on. The steps of tests count like all others.
     """
-    torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
+    torch.set_num_threads(1)  # more would slow so small a network down
     torch.manual_seed(config.seed)
     games = Games(config.num_envs, config.seed, config.max_steps)
     tests = Games(config.solved_after, config.seed + 1, config.max_steps)
@@ -343,8 +344,8 @@ def evaluate(agent, config, seed, episodes=100):
     running = np.ones(episodes, bool)
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
-        steps += running
-        running &= ~(terminated | truncated)  # an environment that starts over counts no more
+        steps += running  # 1 for each that still runs
+        running &= ~(terminated | truncated)  # one that has ended starts over: that counts no more
     return steps
 
 
@@ -447,7 +448,7 @@ def main(arguments=()):
     print(f"{verdict}, {episodes} episodes, {seconds:.1f} s.")
     save_training(folder, agent, history)
 
-    new_seed = config.seed + 2**32  # no training has it
+    new_seed = config.seed + 2**32  # above all seeds of trainings
     steps = evaluate(agent, config, new_seed)
     print(f"Greedy, 100 new episodes: mean {steps.mean():.1f}, {steps.min()} to {steps.max()}.")
     summary = {

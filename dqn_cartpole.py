@@ -23,11 +23,12 @@ the largest Q. The network's targets contain its own estimates, which is unstabl
 Paper: Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1.
 Book: Ogawa 2018, chapter 5. We depart from them so:
 
-- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, where its return ends).
-- The target network follows at every update (Lillicrap et al. 2015, arXiv 1509.02971).
-- The target's next value is clipped to [-1, 1], larger than any return: else some runs diverge.
+- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, which ends the return).
+- The target network moves a little at every update (paper: a copy now and then), as in Lillicrap
+  et al. 2015, arXiv 1509.02971.
+- The next value is clipped to [-1, 1]: no return is outside, but a wrong guess may be, and grow.
 - A random action has a constant probability (papers and book: it falls).
-- A full episode is followed by tests, without exploring and learning, until the pole falls again.
+- After an episode without a fall come tests, without exploring and learning, until the next fall.
 
 Expect: 46 episodes, 5,935.5 steps, 2.5 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
@@ -79,7 +80,7 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "limit of next values: no return is larger in size", low=0)
+    q_limit: float = setting(1.0, "clips next values: no return is larger in size", low=0)
 
     def __post_init__(self):
         for f in fields(self):
@@ -101,7 +102,7 @@ class Batch(NamedTuple):
     action: torch.Tensor  # (B, 1), int64
     reward: torch.Tensor  # (B,)
     next_state: torch.Tensor  # (B, state_size)
-    terminated: torch.Tensor  # (B,), 1 if the pole fell, else 0, also at the time limit
+    terminated: torch.Tensor  # (B,), 1 if the pole fell; else 0, even at the time limit
 
 
 class ReplayMemory:
@@ -174,7 +175,7 @@ class Agent:
 
     @torch.no_grad()
     def greedy(self, state):
-        """Return the action of the largest Q in each state (..., state_size), an array (...)."""
+        """Return the best actions, an array (...), in states (..., state_size)."""
         return self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
 
     def act(self, state, explore):
@@ -185,7 +186,7 @@ class Agent:
 
     @torch.no_grad()
     def td_target(self, batch):
-        """y = r + gamma * max_a' Q_target(s', a'), shape (B,)."""
+        """y = r + gamma * max_a' Q_target(s', a'), the last clipped; shape (B,)."""
         next_q = self.target_network(batch.next_state).amax(1)  # (B,)
         next_q = next_q.clamp(-self.config.q_limit, self.config.q_limit)
         return batch.reward + self.config.gamma * (1 - batch.terminated) * next_q
@@ -193,7 +194,8 @@ class Agent:
     def learn(self):
         """Make one gradient step on a batch, and return its loss. The book: Brain.replay."""
         batch = self.memory.sample(self.config.batch_size)
-        q = self.q_network(batch.state).gather(1, batch.action).squeeze(1)  # (B,)
+        q = self.q_network(batch.state)  # (B, num_actions)
+        q = q.gather(1, batch.action).squeeze(1)  # (B,), of the actions taken
         loss = nn.functional.smooth_l1_loss(q, self.td_target(batch))
         self.optimizer.zero_grad()
         loss.backward()
@@ -205,7 +207,7 @@ class Agent:
     def update_target(self):
         """target = (1 - tau) * target + tau * q, weight by weight."""
         for target, new in zip(self.target_network.parameters(), self.q_network.parameters()):
-            target.lerp_(new, self.config.tau)
+            target.lerp_(new, self.config.tau)  # target + tau * (new - target)
 
 
 # %% Train
@@ -249,11 +251,11 @@ def train(config):
     neither explores nor learns, until the pole falls. config.solved_after full tests in a row solve
     the task. The steps of tests count, and go into the memory, like all others.
     """
-    torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
+    torch.set_num_threads(1)  # more would slow so small a network down
     torch.manual_seed(config.seed)
     # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, sutton_barto_reward=True)
-    env.reset(seed=config.seed)
+    env.reset(seed=config.seed)  # the resets that follow go on from it
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history = []
     test = False
@@ -262,7 +264,8 @@ def train(config):
     try:
         while len(history) < config.episodes and full_tests < config.solved_after:
             steps, fell, losses = run_episode(agent, env, learning=not test)
-            full_tests = full_tests + 1 if test and not fell else 0
+            full = not fell
+            full_tests = full_tests + 1 if test and full else 0
             row = Episode(
                 episode=len(history) + 1,
                 steps=steps,
@@ -274,7 +277,7 @@ def train(config):
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            test = not fell
+            test = full  # a full episode is followed by a test, a fall by learning
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history
@@ -296,8 +299,8 @@ def evaluate(agent, config, seed, episodes=100):
     running = np.ones(episodes, bool)
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
-        steps += running
-        running &= ~(terminated | truncated)  # an environment that starts over counts no more
+        steps += running  # 1 for each that still runs
+        running &= ~(terminated | truncated)  # one that has ended starts over: that counts no more
     return steps
 
 
@@ -397,7 +400,7 @@ def main(arguments=()):
     print(f"{verdict}, {agent.memory.pushed:,} steps, {seconds:.1f} s.")
     save_training(folder, agent, history)
 
-    new_seed = config.seed + 2**32  # no training has it
+    new_seed = config.seed + 2**32  # above all seeds of trainings
     steps = evaluate(agent, config, new_seed)
     print(f"Greedy, 100 new episodes: mean {steps.mean():.1f}, {steps.min()} to {steps.max()}.")
     summary = {

@@ -76,7 +76,7 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "limit of next values: no return is larger in size", low=0)
+    q_limit: float = setting(1.0, "clips next values: no return is larger in size", low=0)
     alpha: float = setting(0.6, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
     beta: float = setting(0.4, "share of the bias corrected at first", low=0, high=1)
     beta_steps: int = setting(5_000, "environment steps until beta is 1")
@@ -103,7 +103,7 @@ class Batch(NamedTuple):
     action: torch.Tensor  # (B, 1), int64
     reward: torch.Tensor  # (B,)
     next_state: torch.Tensor  # (B, state_size)
-    terminated: torch.Tensor  # (B,), 1 if the pole fell, else 0, also at the time limit
+    terminated: torch.Tensor  # (B,), 1 if the pole fell; else 0, even at the time limit
     weight: torch.Tensor  # (B,), importance weights
     index: np.ndarray  # (B,), places in the memory
 
@@ -111,7 +111,8 @@ class Batch(NamedTuple):
 class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
-    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n.
+    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n. With leaves 3, 1, 0, 4
+    the root is 8, its children are 4 and 4; find(3.5) goes left, then right with 0.5, to leaf 1.
     """
 
     def __init__(self, capacity):
@@ -136,13 +137,14 @@ class SumTree:
         return self.nodes[1]
 
     def find(self, value):
-        """Return the leaves (B,) where the running sum of the leaves passes the values (B,)."""
+        """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it."""
         node = np.ones(len(value), np.int64)  # all start at the root
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
             # The second condition keeps rounding errors from leading to an empty leaf
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
+            # What the left subtree holds is passed
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
         return node - self.first_leaf
@@ -154,7 +156,7 @@ class ReplayMemory:
     def __init__(self, config, state_size):
         self.config = config
         self.tree = SumTree(config.memory_size)
-        self.max_priority = 1.0  # the largest p so far
+        self.max_priority = 1.0  # the largest p so far; 1 as in algorithm 1
         self.capacity = config.memory_size
         self.pushed = 0  # transitions ever stored
         self.state = np.zeros((self.capacity, state_size), np.float32)
@@ -193,21 +195,21 @@ class ReplayMemory:
     def draw(self, batch_size):
         """Return places (B,), one drawn from each of batch_size equal parts of the total."""
         random = torch.rand(batch_size, dtype=torch.float64).numpy()
-        share = (np.arange(batch_size) + random) / batch_size  # (B,), from 0 to 1
+        share = (np.arange(batch_size) + random) / batch_size  # (B,), one in each part of [0, 1)
         return self.tree.find(share * self.tree.total())
 
     def weights(self, index):
         """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,)."""
         progress = min(1, self.pushed / self.config.beta_steps)
         beta = self.config.beta + progress * (1 - self.config.beta)
-        probability = self.tree[index] / self.tree.total()
+        probability = self.tree[index] / self.tree.total()  # P(i)
         weight = (len(self) * probability) ** -beta
         return weight / weight.max()
 
     def update(self, index, td_error):
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
         if self.pushed < self.config.uniform_steps:
-            return
+            return  # all keep the same priority
         priority = np.abs(td_error) + self.config.priority_epsilon
         self.tree[index] = priority**self.config.alpha
         self.max_priority = max(self.max_priority, priority.max())
@@ -246,7 +248,7 @@ class Agent:
 
     @torch.no_grad()
     def greedy(self, state):
-        """Return the action of the largest Q in each state (..., state_size), an array (...)."""
+        """Return the best actions, an array (...), in states (..., state_size)."""
         return self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
 
     def act(self, state, explore):
@@ -266,7 +268,8 @@ class Agent:
     def learn(self):
         """Make one gradient step on a batch, and return its loss. The book: Brain.replay."""
         batch = self.memory.sample(self.config.batch_size)
-        q = self.q_network(batch.state).gather(1, batch.action).squeeze(1)  # (B,)
+        q = self.q_network(batch.state)  # (B, num_actions)
+        q = q.gather(1, batch.action).squeeze(1)  # (B,), of the actions taken
         target = self.td_target(batch)  # (B,)
         losses = nn.functional.smooth_l1_loss(q, target, reduction="none")  # (B,)
         loss = (batch.weight * losses).mean()
@@ -281,7 +284,7 @@ class Agent:
     def update_target(self):
         """target = (1 - tau) * target + tau * q, weight by weight."""
         for target, new in zip(self.target_network.parameters(), self.q_network.parameters()):
-            target.lerp_(new, self.config.tau)
+            target.lerp_(new, self.config.tau)  # target + tau * (new - target)
 
 
 # %% Train
@@ -325,11 +328,11 @@ def train(config):
     neither explores nor learns, until the pole falls. config.solved_after full tests in a row solve
     the task. The steps of tests count, and go into the memory, like all others.
     """
-    torch.set_num_threads(1)  # more only slow so small a network down, and do not survive a fork
+    torch.set_num_threads(1)  # more would slow so small a network down
     torch.manual_seed(config.seed)
     # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, sutton_barto_reward=True)
-    env.reset(seed=config.seed)
+    env.reset(seed=config.seed)  # the resets that follow go on from it
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history = []
     test = False
@@ -338,7 +341,8 @@ def train(config):
     try:
         while len(history) < config.episodes and full_tests < config.solved_after:
             steps, fell, losses = run_episode(agent, env, learning=not test)
-            full_tests = full_tests + 1 if test and not fell else 0
+            full = not fell
+            full_tests = full_tests + 1 if test and full else 0
             row = Episode(
                 episode=len(history) + 1,
                 steps=steps,
@@ -350,7 +354,7 @@ def train(config):
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            test = not fell
+            test = full  # a full episode is followed by a test, a fall by learning
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history
@@ -372,8 +376,8 @@ def evaluate(agent, config, seed, episodes=100):
     running = np.ones(episodes, bool)
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
-        steps += running
-        running &= ~(terminated | truncated)  # an environment that starts over counts no more
+        steps += running  # 1 for each that still runs
+        running &= ~(terminated | truncated)  # one that has ended starts over: that counts no more
     return steps
 
 
@@ -473,7 +477,7 @@ def main(arguments=()):
     print(f"{verdict}, {agent.memory.pushed:,} steps, {seconds:.1f} s.")
     save_training(folder, agent, history)
 
-    new_seed = config.seed + 2**32  # no training has it
+    new_seed = config.seed + 2**32  # above all seeds of trainings
     steps = evaluate(agent, config, new_seed)
     print(f"Greedy, 100 new episodes: mean {steps.mean():.1f}, {steps.min()} to {steps.max()}.")
     summary = {

@@ -148,7 +148,8 @@ class Batch(NamedTuple):
 class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
-    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n.
+    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n. With leaves 3, 1, 0, 4
+    the root is 8, its children are 4 and 4; find(3.5) goes left, then right with 0.5, to leaf 1.
     """
 
     def __init__(self, capacity):
@@ -173,13 +174,14 @@ class SumTree:
         return self.nodes[1]
 
     def find(self, value):
-        """Return the leaves (B,) where the running sum of the leaves passes the values (B,)."""
+        """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it."""
         node = np.ones(len(value), np.int64)  # all start at the root
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
             # The second condition keeps rounding errors from leading to an empty leaf
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
+            # What the left subtree holds is passed
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
         return node - self.first_leaf
@@ -196,7 +198,7 @@ class ReplayMemory:
         self.config = config
         self.rows = config.memory_size // config.num_envs
         self.tree = SumTree(self.rows * config.num_envs)
-        self.max_priority = 1.0  # the largest p so far
+        self.max_priority = 1.0  # the largest p so far; 1 as in algorithm 1
         self.pushed = 0  # rows ever stored
         shape = (self.rows, config.num_envs)
         self.frame = np.zeros((*shape, 84, 84), np.uint8)
@@ -246,7 +248,7 @@ class ReplayMemory:
     def draw(self, batch_size):
         """Return places (B,), one drawn from each of batch_size equal parts of the total."""
         random = torch.rand(batch_size, dtype=torch.float64).numpy()
-        share = (np.arange(batch_size) + random) / batch_size  # (B,), from 0 to 1
+        share = (np.arange(batch_size) + random) / batch_size  # (B,), one in each part of [0, 1)
         return self.tree.find(share * self.tree.total())
 
     def stack(self, row, game):
@@ -285,7 +287,7 @@ class ReplayMemory:
         if self.config.beta == 0:
             return np.ones(len(index))
         beta = self.config.beta + progress * (1 - self.config.beta)
-        probability = self.tree[index] / self.tree.total()
+        probability = self.tree[index] / self.tree.total()  # P(i)
         weight = (len(self) * probability) ** -beta
         return weight / weight.max()
 
@@ -493,6 +495,10 @@ class Progress:
     scores: list = field(default_factory=list)  # of all games that ended
     history: list = field(default_factory=list)  # of Update
 
+    def mean_score(self):
+        """Return words on the last 100 games."""
+        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
+
     def record(self, losses):
         """Add a line to the history."""
         last = self.scores[-100:]
@@ -559,9 +565,7 @@ def train(config, agent=None, progress=None, checkpoint=None):
             if loss is not None:
                 losses.append(loss)
             bar.update(progress.env_steps - before)
-            if progress.scores:
-                mean = np.mean(progress.scores[-100:])
-                bar.set_postfix_str(f"mean score {mean:.1f}", refresh=False)
+            bar.set_postfix_str(progress.mean_score(), refresh=False)
             if passed(16_000, before, progress.env_steps) or progress.env_steps >= config.steps:
                 progress.record(losses)
                 losses = []
