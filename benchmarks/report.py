@@ -97,7 +97,7 @@ def written():
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
     arms, rates = ([read(name), read(f"{name}_scores")] for name in ("arms", "rates"))
     steps = "environment steps of training"
-    agent, thousand = tables.agent(history, games), tables.groups(read("thousand"))
+    agent = tables.agent(history, games)
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
     blocks = {  # a page's block: its table, and what stands above the first column
         "docs/results_cartpole.md": {
@@ -105,7 +105,6 @@ def written():
             "ratios": (tables.ratios(rows, costs["learning"]), "script / compared with"),
             "costs": (tables.costs(costs), "cost"),
             "exchanged": (exchanged, "program"),
-            "thousand": (tables.seeds(thousand), "program"),
         },
         "docs/results_breakout.md": {
             "speed": (tables.speed(speed["medians"]), "what runs"),
