@@ -107,7 +107,7 @@ def test_learn_is_one_adam_step_on_the_weighted_huber_loss(script):
         torch.testing.assert_close(new.detach(), expected, rtol=1e-3, atol=1e-5)
     networks = (agent.target_network.parameters(), agent.q_network.parameters())
     for old, target, q in zip(old_target, *networks, strict=True):
-        torch.testing.assert_close(target, 0.95 * old + 0.05 * q)
+        torch.testing.assert_close(target, 0.9 * old + 0.1 * q)
     if script is per:
         td_error = error.detach().abs().numpy().astype(float)
         priority = (td_error + config.priority_epsilon) ** config.alpha
