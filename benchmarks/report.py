@@ -105,6 +105,7 @@ def written():
             "ratios": (tables.ratios(rows, costs["learning"]), "script / compared with"),
             "costs": (tables.costs(costs), "cost"),
             "exchanged": (exchanged, "program"),
+            "thousand": (tables.seeds(tables.groups(read("thousand"))), "program"),
         },
         "docs/results_breakout.md": {
             "speed": (tables.speed(speed["medians"]), "what runs"),
