@@ -345,7 +345,7 @@ def evaluate(agent, config, seed, episodes=100):
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps += running  # 1 for each that still runs
-        running &= ~(terminated | truncated)  # one that has ended starts over: that counts no more
+        running &= ~(terminated | truncated)  # one that starts over counts no more
     return steps
 
 

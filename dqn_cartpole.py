@@ -186,7 +186,7 @@ class Agent:
 
     @torch.no_grad()
     def td_target(self, batch):
-        """y = r + gamma * max_a' Q_target(s', a'), the last clipped; shape (B,)."""
+        """y = r + gamma * clip(max_a' Q_target(s', a')), shape (B,)."""
         next_q = self.target_network(batch.next_state).amax(1)  # (B,)
         next_q = next_q.clamp(-self.config.q_limit, self.config.q_limit)
         return batch.reward + self.config.gamma * (1 - batch.terminated) * next_q
@@ -207,7 +207,7 @@ class Agent:
     def update_target(self):
         """target = (1 - tau) * target + tau * q, weight by weight."""
         for target, new in zip(self.target_network.parameters(), self.q_network.parameters()):
-            target.lerp_(new, self.config.tau)  # target + tau * (new - target)
+            target.lerp_(new, self.config.tau)
 
 
 # %% Train
@@ -277,7 +277,7 @@ def train(config):
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            test = full  # a full episode is followed by a test, a fall by learning
+            test = full  # after a fall it learns
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history
@@ -300,7 +300,7 @@ def evaluate(agent, config, seed, episodes=100):
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps += running  # 1 for each that still runs
-        running &= ~(terminated | truncated)  # one that has ended starts over: that counts no more
+        running &= ~(terminated | truncated)  # one that starts over counts no more
     return steps
 
 

@@ -195,7 +195,7 @@ class ReplayMemory:
     def draw(self, batch_size):
         """Return places (B,), one drawn from each of batch_size equal parts of the total."""
         random = torch.rand(batch_size, dtype=torch.float64).numpy()
-        share = (np.arange(batch_size) + random) / batch_size  # (B,), one in each part of [0, 1)
+        share = (np.arange(batch_size) + random) / batch_size  # (B,)
         return self.tree.find(share * self.tree.total())
 
     def weights(self, index):
@@ -259,7 +259,7 @@ class Agent:
 
     @torch.no_grad()
     def td_target(self, batch):
-        """y = r + gamma * Q_target(s', argmax_a' Q(s', a')), shape (B,)."""
+        """y = r + gamma * clip(Q_target(s', argmax_a' Q(s', a'))), shape (B,)."""
         best_action = self.q_network(batch.next_state).argmax(1, keepdim=True)  # (B, 1)
         next_q = self.target_network(batch.next_state).gather(1, best_action).squeeze(1)  # (B,)
         next_q = next_q.clamp(-self.config.q_limit, self.config.q_limit)
@@ -284,7 +284,7 @@ class Agent:
     def update_target(self):
         """target = (1 - tau) * target + tau * q, weight by weight."""
         for target, new in zip(self.target_network.parameters(), self.q_network.parameters()):
-            target.lerp_(new, self.config.tau)  # target + tau * (new - target)
+            target.lerp_(new, self.config.tau)
 
 
 # %% Train
@@ -354,7 +354,7 @@ def train(config):
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            test = full  # a full episode is followed by a test, a fall by learning
+            test = full  # after a fall it learns
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history
@@ -377,7 +377,7 @@ def evaluate(agent, config, seed, episodes=100):
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps += running  # 1 for each that still runs
-        running &= ~(terminated | truncated)  # one that has ended starts over: that counts no more
+        running &= ~(terminated | truncated)  # one that starts over counts no more
     return steps
 
 

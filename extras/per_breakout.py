@@ -248,7 +248,7 @@ class ReplayMemory:
     def draw(self, batch_size):
         """Return places (B,), one drawn from each of batch_size equal parts of the total."""
         random = torch.rand(batch_size, dtype=torch.float64).numpy()
-        share = (np.arange(batch_size) + random) / batch_size  # (B,), one in each part of [0, 1)
+        share = (np.arange(batch_size) + random) / batch_size  # (B,)
         return self.tree.find(share * self.tree.total())
 
     def stack(self, row, game):
