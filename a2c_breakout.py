@@ -11,33 +11,34 @@
 """
 # A2C on Breakout
 
-The actor and critic of CartPole, here playing from pictures. A ball that gets behind the wall,
-through a tunnel, hits brick after brick: long games pay. New ideas since a2c_cartpole.py:
+The actor and critic of CartPole, here playing from pictures. The agent learns to dig a tunnel: a
+ball that gets behind the wall hits brick after brick. New ideas since a2c_cartpole.py:
 
 1. Pictures as states: a convolutional network sees the last four; one shows no motion.
-2. A lost life ends the return, but not the game: the wall stays as it is.
+2. A lost life ends the return: nothing after it counts for the actions before. But the game goes
+   on, with the same wall.
 3. FIRE serves the ball. The script presses it when a life begins.
 4. Hours of training: the learning rate falls to 0, a checkpoint lets you stop and go on.
 
     R_t  = r_t + gamma * r_(t+1) + ... + gamma^k * V(s_(t+k))  (k: up to 5 steps)
-    loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
+    loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor; V without gradient)
            + c_v * (R_t - V(s_t))^2                            (critic)
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
 algorithm S3. Book: Ogawa 2018, chapter 7. We depart from them so:
 
-- Environments in lockstep instead of threads (paper; book too).
+- Environments in lockstep, as in the book (paper: threads).
 - In training a brick is worth 1, not 1, 4 or 7 (book); scores are in points all the same.
 - FIRE is pressed for the policy (book and paper: it has to find out).
 - 32 games instead of 16, and a learning rate that falls from 1e-3 (book: 7e-4 throughout).
 - RMSprop forgets faster: alpha 0.95 (book: 0.99).
 
-The task: python a2c_breakout.py random
-Trained:  python a2c_breakout.py play [--weights FILE]
-Train:    python a2c_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
-Go on:    python a2c_breakout.py --resume
-Several:  torchrun --nproc-per-node 4 a2c_breakout.py
+See the task:         python a2c_breakout.py random
+See a trained agent:  python a2c_breakout.py play [--weights FILE]
+Train, for hours:     python a2c_breakout.py [--seed 3] [--output-dir DIR] ...
+Go on:                python a2c_breakout.py --resume
+Several processes:    torchrun --nproc-per-node 4 a2c_breakout.py --steps 2500000    (each)
 Expect: the agent in weights/: mean score 458 in 100 whole games (10.0 million steps, one training).
 """
 
@@ -69,6 +70,7 @@ from tqdm import tqdm
 
 NAME = "a2c_breakout"
 TITLE = "A2C on Breakout"
+RANK = int(os.environ.get("RANK", "0"))  # the number of this process, if torchrun started several
 try:
     HERE = Path(__file__).resolve().parent
 except NameError:  # pasted into a notebook
@@ -212,7 +214,7 @@ class Agent:
     """Samples actions from its policy; trains actor and critic on rollouts. The book: Brain."""
 
     def __init__(self, config, num_actions=4):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + RANK)
         self.config = config
         device = best_device()
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
@@ -245,11 +247,12 @@ class Agent:
         _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
         values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
         returns = torch.empty_like(rollout.value)  # (T, N)
-        next_return = last_value
+        next_return = last_value  # for all that comes after the rollout
         for t in reversed(range(len(returns))):
-            # At the time limit, go on with the value of the state reached, which is still that of
-            # t + 1 (the reset comes one step later); after an end, with 0
+            # Time up: it would have gone on, so take the value of the state reached. That is still
+            # the one of t + 1, since the environment resets one step later
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
+            # An end: nothing follows
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
             returns[t] = rollout.reward[t] + self.config.gamma * next_return
             next_return = returns[t]
@@ -261,16 +264,13 @@ class Agent:
         The book: Brain.update.
         """
         advantage = self.returns(rollout, next_state) - rollout.value  # (T, N)
+        # For the actor it is a mere number: without detach, its loss would train the critic, too
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
         loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # not 0 / 0
         self.optimizer.zero_grad()
         loss.backward()
-        if dist.is_initialized():  # the mean over the processes of torchrun
-            for parameter in self.network.parameters():
-                parameter.grad /= dist.get_world_size()
-                dist.all_reduce(parameter.grad)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         return loss.item()
@@ -309,6 +309,7 @@ class Games:
         self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
         self.state, info = self.env.reset(seed=self.seeds)
         self.action = np.zeros(num_envs, int)  # the last one, FIRE included
+        self.served = np.zeros(num_envs, bool)  # whether the script pressed that FIRE
         self.lives = info["lives"]
         self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
         self.ended = np.zeros(num_envs, bool)  # whether the game is over
@@ -317,8 +318,8 @@ class Games:
 
     def step(self, action):
         """Play a step; return reward, terminated, truncated and valid, (N,) each."""
-        if self.fire:
-            action = np.where(self.life_begins, FIRE, action)
+        self.served = self.life_begins & self.fire
+        action = np.where(self.served, FIRE, action)
         valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
         self.score[self.ended] = 0
         self.state, reward, terminated, truncated, info = self.env.step(action)
@@ -343,14 +344,14 @@ class Games:
 def run_steps(agent, games):
     """Play config.num_steps steps of every game; return them as a Rollout.
 
-    The book: the inner loop of Environment.run.
+    The network stays as it is meanwhile, so that the log-probabilities and values can keep their
+    gradients: learning needs no second pass. The book: the inner loop of Environment.run.
     """
     storage = RolloutStorage()
     for _ in range(agent.config.num_steps):
         action, log_prob, entropy, value = agent.sample(games.state)
-        served = games.life_begins & games.fire  # FIRE, whatever the policy chose
         reward, terminated, truncated, valid = games.step(action)
-        valid &= ~served
+        valid &= ~games.served  # that FIRE was not the policy's choice
         if agent.config.clip_rewards:
             reward = np.sign(reward)
         step = Rollout(
@@ -366,71 +367,20 @@ def run_steps(agent, games):
     return storage.take()
 
 
-class Update(NamedTuple):
-    """A line of history.csv, one every 100 updates."""
-
-    env_steps: int  # since the start of the training; the steps that reset a game count, too
-    games: int  # that ended since the start; of torchrun's processes, the first one's
-    mean: float | None  # score of the last 100 games, None if none is over
-    min: int | None  # of the same games
-    max: int | None
-    loss: float  # mean over the 100 updates
-
-
-@dataclass
-class Progress:
-    """How far a training is; with the agent, all that a checkpoint holds."""
-
-    env_steps: int = 0
-    seconds: float = 0.0
-    scores: list = field(default_factory=list)  # of all games that ended
-    history: list = field(default_factory=list)  # of Update
-
-    def mean_score(self):
-        """Return words on the last 100 games."""
-        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
-
-    def record(self, losses):
-        """Add a line to the history."""
-        last = self.scores[-100:]
-        update = Update(
-            env_steps=self.env_steps,
-            games=len(self.scores),
-            mean=float(np.mean(last)) if last else None,
-            min=min(last, default=None),
-            max=max(last, default=None),
-            loss=float(np.mean(losses)),
-        )
-        self.history.append(update)
-
-
-def rank_and_processes():
-    """Return the number of this process, and how many torchrun started; without it, 0 and 1."""
-    if dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
 def train(config, agent=None, progress=None, checkpoint=None):
     """Train for config.steps, or until Ctrl-C or SIGTERM; return (agent, progress).
 
     Goes on with an agent and its progress, in new games, and writes to the path `checkpoint`,
-    where these are given. Each process of torchrun plays games of its own.
+    where these are given.
     """
     agent = agent or Agent(config)
     progress = progress or Progress()
-    rank, processes = rank_and_processes()
-    if rank > 0:
-        torch.manual_seed(config.seed + rank)  # other actions than in the other processes
-        checkpoint = None
-    # New games in each process, and when resumed; the 1 tells them from those of play()
-    seed = [config.seed, progress.env_steps, rank, 1]
+    # New games when resumed, and in each process; the 1 tells them from those of play()
+    seed = [config.seed, progress.env_steps, RANK, 1]
     games = Games(config.num_envs, seed, config.max_frames, config.fire)
+    update_steps = config.num_envs * config.num_steps
     start = time.perf_counter() - progress.seconds
-    # Resets count, so that all processes stop after the same update
-    update_steps = config.num_envs * config.num_steps * processes
-    losses = []
-    bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps", disable=rank > 0)
+    bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps", disable=RANK > 0)
     try:
         while progress.env_steps < config.steps:
             # The first one is written at once, so that no other training starts in this folder
@@ -439,18 +389,15 @@ def train(config, agent=None, progress=None, checkpoint=None):
             remaining = 1 - progress.env_steps / config.steps
             agent.optimizer.param_groups[0]["lr"] = remaining * config.learning_rate
             rollout = run_steps(agent, games)
-            losses.append(agent.learn(rollout, games.state))
-            progress.env_steps += update_steps
-            progress.scores += games.take_finished()
+            loss = agent.learn(rollout, games.state)
+            progress.add(update_steps, loss, games.take_finished())
             progress.seconds = time.perf_counter() - start
             bar.update(update_steps)
             bar.set_postfix_str(progress.mean_score(), refresh=False)
-            if len(losses) == 100 or progress.env_steps >= config.steps:
-                progress.record(losses)
-                losses = []
     except KeyboardInterrupt:
         pass  # what was learned is kept
     bar.close()
+    progress.record()
     if checkpoint:
         save_checkpoint(checkpoint, agent, progress)
     return agent, progress
@@ -489,6 +436,56 @@ def play(agent, config):
         values = list(scores.values())
         print(f"{len(values)} games: mean {np.mean(values):.1f}, {min(values)} to {max(values)}.")
     return scores, pictures
+
+
+class Update(NamedTuple):
+    """A line of history.csv: the last hundred updates, or those until a training stopped."""
+
+    env_steps: int  # since the start of the training; the steps that reset a game count, too
+    games: int  # that ended since the start; of torchrun's processes, the first one's
+    mean: float | None  # score of the last 100 games, None if none is over
+    min: int | None  # of the same games
+    max: int | None
+    loss: float  # mean over these updates
+
+
+@dataclass
+class Progress:
+    """How far a training is; with the agent, all that a checkpoint holds."""
+
+    env_steps: int = 0
+    seconds: float = 0.0
+    scores: list = field(default_factory=list)  # of all games that ended
+    losses: list = field(default_factory=list)  # of the updates since the last line of history
+    history: list = field(default_factory=list)  # of Update
+
+    def add(self, env_steps, loss, scores):
+        """Count an update; every hundredth adds a line to the history."""
+        self.env_steps += env_steps
+        self.losses.append(loss)
+        self.scores += scores
+        if len(self.losses) == 100:
+            self.record()
+
+    def record(self):
+        """Add a line to the history, if there is anything new."""
+        if not self.losses:
+            return
+        last = self.scores[-100:]
+        update = Update(
+            env_steps=self.env_steps,
+            games=len(self.scores),
+            mean=float(np.mean(last)) if last else None,
+            min=min(last, default=None),
+            max=max(last, default=None),
+            loss=float(np.mean(self.losses)),
+        )
+        self.history.append(update)
+        self.losses = []
+
+    def mean_score(self):
+        """Return words on the last 100 games."""
+        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
 
 
 # %% Results: no reinforcement learning from here on
@@ -595,7 +592,8 @@ def load_checkpoint(path, given):
         agent = Agent(config)
         agent.network.load_state_dict(saved["network"])
         agent.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random"])
+        if RANK == 0:  # the others act differently
+            torch.set_rng_state(saved["random"])
         progress = Progress(**saved["progress"])
         progress.history = [Update(*row) for row in progress.history]
     config.steps = given.get("steps", config.steps)
@@ -645,11 +643,22 @@ def set_threads(threads):
     torch.set_num_threads(threads)
 
 
+def average_gradient(parameter):
+    """Replace a gradient by its mean over the processes of torchrun."""
+    parameter.grad /= dist.get_world_size()
+    dist.all_reduce(parameter.grad)
+
+
+def join_processes(network):
+    """Give all processes of torchrun the weights of the first one, and the same gradients."""
+    dist.init_process_group()
+    for parameter in network.parameters():
+        dist.broadcast(parameter.data, 0)
+        parameter.register_post_accumulate_grad_hook(average_gradient)
+
+
 def run_train(given, options, folder):
     """Train, or go on with a training, then play; return the agent."""
-    if dist.is_torchelastic_launched():
-        dist.init_process_group()
-    rank, _ = rank_and_processes()
     path = folder / "checkpoint.pth"
     if options.resume:
         config, agent, progress = load_checkpoint(path, given)
@@ -659,8 +668,10 @@ def run_train(given, options, folder):
         config = Config(**given)
         agent = Agent(config)
         progress = Progress()
-    train(config, agent, progress, path)
-    if rank > 0:
+    if dist.is_torchelastic_launched():
+        join_processes(agent.network)
+    train(config, agent, progress, path if RANK == 0 else None)
+    if RANK > 0:
         return agent
 
     save_training(folder, agent, progress)
@@ -720,8 +731,7 @@ def main(arguments=()):
     set_threads(options.threads)
     modes = {"train": run_train, "play": run_play, "random": run_random}
     agent = modes[options.mode](given, options, folder)
-    rank, _ = rank_and_processes()
-    if rank == 0:
+    if RANK == 0:
         print(f"Results are in {folder}.")
     return agent
 

@@ -11,25 +11,26 @@
 # A2C on CartPole
 
 No action values, no replay: an actor learns the policy pi(a | s) itself, and a critic the value
-V(s) of a state. Each action is made likelier by its advantage, which is how much better it turned
-out than V(s) predicted. New ideas since the Q scripts:
+V(s) of a state. An action becomes likelier if it turned out better than V(s) predicted, and less
+likely if worse, by the difference, its advantage. New ideas since the Q scripts:
 
 1. Actor and critic: one network, with a head for the policy and a head for V.
-2. Many environments at once, a few steps each: what replay was for, without a memory.
+2. Many environments at once, a few steps each: their states differ, as those of old transitions
+   did in replay.
 3. n-step returns: up to five rewards that were seen, and only then the critic's guess.
 4. Entropy: a bonus for policies that still try things.
 
     R_t  = r_t + gamma * r_(t+1) + ... + gamma^k * V(s_(t+k))  (k: up to 5 steps)
-    loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor)
+    loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor; V without gradient)
            + c_v * (R_t - V(s_t))^2                            (critic)
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
 algorithm S3. Book: Ogawa 2018, chapter 6.5. We depart from them so:
 
-- Environments in lockstep instead of threads (paper; book too).
+- Environments in lockstep, as in the book (paper: threads).
 - The reward is -1 for a fall and else 0 (book: also +1 at the time limit, which ends the return).
-- A full episode is followed by a test: 20 greedy episodes, played at once, without learning.
+- An episode without a fall is followed by a test: 20 greedy episodes at once, without learning.
 
 Expect: 287 episodes, 21,286 steps, 1.3 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 """
@@ -178,11 +179,12 @@ class Agent:
         _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
         values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
         returns = torch.empty_like(rollout.value)  # (T, N)
-        next_return = last_value
+        next_return = last_value  # for all that comes after the rollout
         for t in reversed(range(len(returns))):
-            # At the time limit, go on with the value of the state reached, which is still that of
-            # t + 1 (the reset comes one step later); after an end, with 0
+            # Time up: it would have gone on, so take the value of the state reached. That is still
+            # the one of t + 1, since the environment resets one step later
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
+            # An end: nothing follows
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
             returns[t] = rollout.reward[t] + self.config.gamma * next_return
             next_return = returns[t]
@@ -194,6 +196,7 @@ class Agent:
         The book: Brain.update.
         """
         advantage = self.returns(rollout, next_state) - rollout.value  # (T, N)
+        # For the actor it is a mere number: without detach, its loss would train the critic, too
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
         loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
@@ -239,7 +242,8 @@ class Games:
 def run_steps(agent, games):
     """Play config.num_steps steps of every game; return them as a Rollout.
 
-    The book: the inner loop of Environment.run.
+    The network stays as it is meanwhile, so that the log-probabilities and values can keep their
+    gradients: learning needs no second pass. The book: the inner loop of Environment.run.
     """
     storage = RolloutStorage()
     for _ in range(agent.config.num_steps):

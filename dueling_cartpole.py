@@ -73,7 +73,7 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "clips next values: no return is larger in size", low=0)
+    q_limit: float = setting(1.0, "clips next values; returns lie in [-1, 0]", low=0)
 
     def __post_init__(self):
         for f in fields(self):
@@ -85,6 +85,8 @@ class Config:
                 number = "a whole number " if f.type is int else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
+        if self.memory_size < self.batch_size:  # it would never learn
+            raise ValueError("memory_size must be at least batch_size")
 
 
 # %% Memory
@@ -171,18 +173,18 @@ class Agent:
 
     @torch.no_grad()
     def greedy(self, state):
-        """Return the best actions, an array (...), in states (..., state_size)."""
+        """Return the action with the largest Q in a state (state_size,), or in many (N, ...)."""
         return self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
 
     def act(self, state, explore):
         """Return an action (int) for a state (state_size,). The book: Brain.decide_action."""
-        if explore and torch.rand(()) < self.config.epsilon:
-            return torch.randint(self.num_actions, ()).item()
+        if explore and torch.rand(1) < self.config.epsilon:
+            return torch.randint(self.num_actions, (1,)).item()
         return self.greedy(state).item()
 
     @torch.no_grad()
     def td_target(self, batch):
-        """y = r + gamma * clip(Q_target(s', argmax_a' Q(s', a'))), shape (B,)."""
+        """y = r + gamma * clip(Q_target(s', argmax_a' Q(s', a'))), r after a fall; shape (B,)."""
         best_action = self.q_network(batch.next_state).argmax(1, keepdim=True)  # (B, 1)
         next_q = self.target_network(batch.next_state).gather(1, best_action).squeeze(1)  # (B,)
         next_q = next_q.clamp(-self.config.q_limit, self.config.q_limit)
@@ -193,6 +195,7 @@ class Agent:
         batch = self.memory.sample(self.config.batch_size)
         q = self.q_network(batch.state)  # (B, num_actions)
         q = q.gather(1, batch.action).squeeze(1)  # (B,), of the actions taken
+        # Huber's loss: squared for small errors, linear for large ones
         loss = nn.functional.smooth_l1_loss(q, self.td_target(batch))
         self.optimizer.zero_grad()
         loss.backward()
@@ -255,18 +258,20 @@ def train(config):
     env.reset(seed=config.seed)  # the resets that follow go on from it
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history = []
-    test = False
+    learning = True
     full_tests = 0
     print("episode  steps  kind      loss  full tests  env steps")
     try:
         while len(history) < config.episodes and full_tests < config.solved_after:
-            steps, fell, losses = run_episode(agent, env, learning=not test)
-            full = not fell
-            full_tests = full_tests + 1 if test and full else 0
+            steps, fell, losses = run_episode(agent, env, learning)
+            if not learning:
+                full_tests += 1
+            if fell:
+                full_tests = 0
             row = Episode(
                 episode=len(history) + 1,
                 steps=steps,
-                test=test,
+                test=not learning,
                 full_tests=full_tests,
                 loss=float(np.mean(losses)) if losses else None,
                 env_steps=agent.memory.pushed,
@@ -274,7 +279,7 @@ def train(config):
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            test = full  # after a fall it learns
+            learning = fell  # after a full episode comes a test
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history

@@ -13,12 +13,14 @@
 Uniform replay spends most updates on transitions that the network knows well. Replay those with a
 large TD error delta = y - Q(s, a) more often. New ideas since ddqn_cartpole.py:
 
-1. Priorities: transition i is drawn with probability P(i), larger for a larger error.
+1. Priorities: transition i is drawn with probability P(i), larger for a larger error. A new one
+   has no error yet: it gets the largest priority so far. The priority is renewed at each replay.
 2. Sum tree: draws by priority, and changes one, in O(log N) steps.
 3. Importance weights w undo the bias of drawing some more often, fully once beta is 1.
 
+    y    = r + gamma * Q_target(s', argmax_a' Q(s', a'))    (as in double DQN)
     p_i  = |delta_i| + eps,    P(i) = p_i^alpha / sum_k p_k^alpha
-    w_i  = (N P(i))^-beta / max_j w_j        (over the batch; beta rises to 1)
+    w_i  = (N P(i))^-beta / max_j w_j        (N transitions; max over the batch; beta rises to 1)
     loss = mean_i w_i * Huber(delta_i)
 
 Paper: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1. Book:
@@ -26,7 +28,7 @@ Ogawa 2018, chapter 6.4, whose list of errors is slower and has no weights. We d
 
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
 
-Expect: 54 episodes, 6,232.5 steps, 4.3 s (medians; 100 of 100 seeds solved); greedy 200 steps.
+Expect: 54 episodes, 6,232 steps, 4.3 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
 """
 
@@ -76,7 +78,7 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "clips next values: no return is larger in size", low=0)
+    q_limit: float = setting(1.0, "clips next values; returns lie in [-1, 0]", low=0)
     alpha: float = setting(0.6, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
     beta: float = setting(0.4, "share of the bias corrected at first", low=0, high=1)
     beta_steps: int = setting(5_000, "environment steps until beta is 1")
@@ -93,6 +95,8 @@ class Config:
                 number = "a whole number " if f.type is int else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
+        if self.memory_size < self.batch_size:  # it would never learn
+            raise ValueError("memory_size must be at least batch_size")
 
 
 # %% Memory
@@ -129,7 +133,7 @@ class SumTree:
         node = self.first_leaf + leaf
         self.nodes[node] = value
         for _ in range(self.depth):
-            node = node // 2  # the parent
+            node = node // 2  # the parent; siblings set it twice, to the same sum
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
 
     def total(self):
@@ -144,7 +148,7 @@ class SumTree:
             right = 2 * node + 1
             # The second condition keeps rounding errors from leading to an empty leaf
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
-            # What the left subtree holds is passed
+            # Going right skips the left subtree: subtract its sum
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
         return node - self.first_leaf
@@ -193,20 +197,26 @@ class ReplayMemory:
         )
 
     def draw(self, batch_size):
-        """Return places (B,), one drawn from each of batch_size equal parts of the total."""
-        random = torch.rand(batch_size, dtype=torch.float64).numpy()
-        share = (np.arange(batch_size) + random) / batch_size  # (B,)
-        return self.tree.find(share * self.tree.total())
+        """Return places (B,), one drawn from each of batch_size equal parts of the total.
+
+        So no batch has only large priorities, or only small ones.
+        """
+        offset = torch.rand(batch_size, dtype=torch.float64).numpy()
+        fraction = (np.arange(batch_size) + offset) / batch_size  # (B,), of the total
+        return self.tree.find(fraction * self.tree.total())
 
     def weights(self, index):
-        """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,)."""
+        """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,).
+
+        What is drawn too often weighs less; the largest weight is 1, so that no step is too long.
+        """
         progress = min(1, self.pushed / self.config.beta_steps)
         beta = self.config.beta + progress * (1 - self.config.beta)
         probability = self.tree[index] / self.tree.total()  # P(i)
         weight = (len(self) * probability) ** -beta
         return weight / weight.max()
 
-    def update(self, index, td_error):
+    def update_priorities(self, index, td_error):
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
         if self.pushed < self.config.uniform_steps:
             return  # all keep the same priority
@@ -248,18 +258,18 @@ class Agent:
 
     @torch.no_grad()
     def greedy(self, state):
-        """Return the best actions, an array (...), in states (..., state_size)."""
+        """Return the action with the largest Q in a state (state_size,), or in many (N, ...)."""
         return self.q_network(torch.from_numpy(state)).argmax(-1).numpy()
 
     def act(self, state, explore):
         """Return an action (int) for a state (state_size,). The book: Brain.decide_action."""
-        if explore and torch.rand(()) < self.config.epsilon:
-            return torch.randint(self.num_actions, ()).item()
+        if explore and torch.rand(1) < self.config.epsilon:
+            return torch.randint(self.num_actions, (1,)).item()
         return self.greedy(state).item()
 
     @torch.no_grad()
     def td_target(self, batch):
-        """y = r + gamma * clip(Q_target(s', argmax_a' Q(s', a'))), shape (B,)."""
+        """y = r + gamma * clip(Q_target(s', argmax_a' Q(s', a'))), r after a fall; shape (B,)."""
         best_action = self.q_network(batch.next_state).argmax(1, keepdim=True)  # (B, 1)
         next_q = self.target_network(batch.next_state).gather(1, best_action).squeeze(1)  # (B,)
         next_q = next_q.clamp(-self.config.q_limit, self.config.q_limit)
@@ -271,13 +281,15 @@ class Agent:
         q = self.q_network(batch.state)  # (B, num_actions)
         q = q.gather(1, batch.action).squeeze(1)  # (B,), of the actions taken
         target = self.td_target(batch)  # (B,)
+        td_error = target - q.detach()  # (B,), delta
+        # Huber's loss: squared for small errors, linear for large ones
         losses = nn.functional.smooth_l1_loss(q, target, reduction="none")  # (B,)
         loss = (batch.weight * losses).mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.update_target()
-        self.memory.update(batch.index, (target - q.detach()).numpy())
+        self.memory.update_priorities(batch.index, td_error.numpy())
         return loss.item()
 
     @torch.no_grad()
@@ -335,18 +347,20 @@ def train(config):
     env.reset(seed=config.seed)  # the resets that follow go on from it
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history = []
-    test = False
+    learning = True
     full_tests = 0
     print("episode  steps  kind      loss  full tests  env steps")
     try:
         while len(history) < config.episodes and full_tests < config.solved_after:
-            steps, fell, losses = run_episode(agent, env, learning=not test)
-            full = not fell
-            full_tests = full_tests + 1 if test and full else 0
+            steps, fell, losses = run_episode(agent, env, learning)
+            if not learning:
+                full_tests += 1
+            if fell:
+                full_tests = 0
             row = Episode(
                 episode=len(history) + 1,
                 steps=steps,
-                test=test,
+                test=not learning,
                 full_tests=full_tests,
                 loss=float(np.mean(losses)) if losses else None,
                 env_steps=agent.memory.pushed,
@@ -354,7 +368,7 @@ def train(config):
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            test = full  # after a fall it learns
+            learning = fell  # after a full episode comes a test
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history

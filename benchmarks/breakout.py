@@ -138,7 +138,7 @@ def replay(size, steps):
             start = time.perf_counter()
         push()
         if i >= (size - WARM_UP) // GAMES:
-            memory.update(memory.sample(BATCH, 0.4).index, rng.random(BATCH))
+            memory.update_priorities(memory.sample(BATCH, 0.4).index, rng.random(BATCH))
     return {"speed": steps / (time.perf_counter() - start), "memory": peak()}
 
 

@@ -83,7 +83,7 @@ def tree_cost(size, rounds=2000):
     start = time.perf_counter()
     for leaf, value in zip(leaves.tolist(), values, strict=True):
         memory.tree[leaf] = 1.0
-        memory.update(memory.tree.find(value * memory.tree.total()), td_error)
+        memory.update_priorities(memory.tree.find(value * memory.tree.total()), td_error)
     return (time.perf_counter() - start) / rounds * 1e6
 
 

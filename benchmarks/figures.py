@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 from seeds import SCRIPTS
 from tables import SWITCHES, WEIGHTED, places, programs
 
@@ -33,32 +34,45 @@ def ablation(rows):
     names = {
         f"{program}{'' if share == 1 else ', quarter rate'}": g for (share, program), g in groups
     }
-    return dots(names, "environment steps until solved (red: not in 500 episodes)")
+    return dots(names)
 
 
 def parts(rows):
     """The scripts with one part left out or done otherwise."""
-    return dots(programs(rows), "environment steps (red: unsolved)")
+    return dots(programs(rows))
 
 
 def inside(rows):
     """Importance weights outside, inside the loss and without, under each optimizer."""
-    return dots(places(rows), "environment steps until solved (red: not in 200 episodes)")
+    return dots(places(rows))
 
 
-def dots(groups, label):
-    """Environment steps until solved: a dot for each seed of each group, and the median."""
+def dots(groups):
+    """Environment steps until solved: a dot for each seed of each group, and the median.
+
+    Unsolved seeds are crosses at the right edge, whatever steps they had: they count as slowest.
+    """
     size = 8, max(4.5, 0.35 * len(groups))  # inches
     axes = Figure(figsize=size, layout="constrained").subplots()
     jitter = np.random.default_rng(0)
+    edge = 1.6 * max(group.env_steps.max() for group in groups.values())
     for y, group in enumerate(groups.values()):
         height = y + jitter.uniform(-0.25, 0.25, len(group))
-        colour = np.where(group.solved == 1, "tab:blue", "tab:red")
-        axes.scatter(group.env_steps, height, s=8, c=colour)
-        axes.plot([group.env_steps.median()] * 2, [y - 0.35, y + 0.35], color="black")
+        solved = group.solved == 1
+        steps = group.env_steps.where(solved, edge)
+        axes.scatter(steps[solved], height[solved], s=8, color="tab:blue")
+        axes.scatter(
+            steps[~solved], height[~solved], s=16, color="tab:red", marker="x", linewidth=1
+        )
+        axes.plot([steps.median()] * 2, [y - 0.35, y + 0.35], color="black")
+    axes.axvspan(edge / 1.25, edge * 1.25, color="tab:red", alpha=0.08, linewidth=0)
+    axes.text(edge, -0.7, "not solved", color="tab:red", ha="center", va="bottom")
     axes.set_yticks(range(len(groups)), groups)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel=label)
+    axes.set(xscale="log", xlabel="environment steps until solved", xlim=(None, edge * 1.25))
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.margins(y=0.02)
     return axes.figure
 
 

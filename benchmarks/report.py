@@ -21,7 +21,7 @@ import pandas as pd
 import tables
 from PIL import Image
 from seeds import FOLDER, SCRIPTS
-from tables import markdown, number
+from tables import count, markdown, number
 
 ROOT = Path(__file__).parent.parent
 Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
@@ -53,7 +53,7 @@ def expectations(rows, history, games):
     for name in (f"{name}_cartpole" for name in SCRIPTS):
         group = rows[rows.program == name]
         episodes, steps, mean = group[["episodes", "env_steps", "evaluation_mean"]].median()
-        medians = f"{number(episodes)} episodes, {number(steps)} steps"
+        medians = f"{count(episodes)} episodes, {count(steps)} steps"
         seconds, seeds = group.train_seconds.median(), f"{group.solved.sum()} of {len(group)} seeds"
         yield (
             name,

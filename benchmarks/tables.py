@@ -30,12 +30,17 @@ HEADS = {  # Japanese, Korean
 }
 
 
+def count(value):
+    """A number of steps or episodes; a median that lies between two is rounded."""
+    return f"{value:,.0f}"
+
+
 def number(value):
-    """A number with at most one decimal; halves stay as they are."""
+    """A number with at most one decimal."""
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def spread(values, form=number, low=False):
+def spread(values, form=count, low=False):
     """The median, in brackets the 95th percentile (the 5th where less is worse) and the worst."""
     tail = values.quantile(0.05, "lower") if low else values.quantile(0.95, "higher")
     return f"{form(values.median())} ({form(tail)}; {form(values.min() if low else values.max())})"
@@ -120,7 +125,7 @@ ARTICLES = {  # page: episodes until solved, as the article tells
 }
 LESSON = {  # rows of a page's own table; Japanese, Korean
     "article": ("記事の実行結果(1回)", "글의 실행 결과(1회)"),
-    "settings": ("本実装、記事の設定", "이 구현, 글의 설정"),
+    "settings": ("本実装、記事の設定", "이 구현, 노트북의 설정"),
     "defaults": ("本実装、元の設定", "이 구현, 원래 설정"),
 }
 SWITCHES = {  # arms of results/arms.csv
@@ -265,8 +270,8 @@ def own_task(rows):
 def exercises(rows, labels):
     """The commands of the exercises: medians, in brackets the worst seed."""
 
-    def pair(values, worst):
-        return f"{number(values.median())} ({number(worst)})"
+    def pair(values, worst, form=count):
+        return f"{form(values.median())} ({form(worst)})"
 
     table = {}
     for name, group in rows.groupby("program", sort=False):
@@ -274,7 +279,7 @@ def exercises(rows, labels):
             "seeds solved": f"{group.solved.sum()} / {len(group)}",
             "episodes": pair(group.episodes, group.episodes.max()),
             "environment steps": pair(group.env_steps, group.env_steps.max()),
-            "evaluation": pair(group.return_mean, group.return_mean.min()),
+            "evaluation": pair(group.return_mean, group.return_mean.min(), number),
         }
     return pd.DataFrame(table).T
 

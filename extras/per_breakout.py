@@ -166,7 +166,7 @@ class SumTree:
         node = self.first_leaf + leaf
         self.nodes[node] = value
         for _ in range(self.depth):
-            node = node // 2  # the parent
+            node = node // 2  # the parent; siblings set it twice, to the same sum
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
 
     def total(self):
@@ -181,7 +181,7 @@ class SumTree:
             right = 2 * node + 1
             # The second condition keeps rounding errors from leading to an empty leaf
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
-            # What the left subtree holds is passed
+            # Going right skips the left subtree: subtract its sum
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
         return node - self.first_leaf
@@ -246,10 +246,13 @@ class ReplayMemory:
         )
 
     def draw(self, batch_size):
-        """Return places (B,), one drawn from each of batch_size equal parts of the total."""
-        random = torch.rand(batch_size, dtype=torch.float64).numpy()
-        share = (np.arange(batch_size) + random) / batch_size  # (B,)
-        return self.tree.find(share * self.tree.total())
+        """Return places (B,), one drawn from each of batch_size equal parts of the total.
+
+        So no batch has only large priorities, or only small ones.
+        """
+        offset = torch.rand(batch_size, dtype=torch.float64).numpy()
+        fraction = (np.arange(batch_size) + offset) / batch_size  # (B,), of the total
+        return self.tree.find(fraction * self.tree.total())
 
     def stack(self, row, game):
         """Return the states (B, 4, 84, 84) of games (B,) at rows (B,): the last four pictures."""
@@ -283,7 +286,10 @@ class ReplayMemory:
         return reward, discount, row
 
     def weights(self, index, progress):
-        """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,)."""
+        """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,).
+
+        What is drawn too often weighs less; the largest weight is 1, so that no step is too long.
+        """
         if self.config.beta == 0:
             return np.ones(len(index))
         beta = self.config.beta + progress * (1 - self.config.beta)
@@ -291,7 +297,7 @@ class ReplayMemory:
         weight = (len(self) * probability) ** -beta
         return weight / weight.max()
 
-    def update(self, index, td_error):
+    def update_priorities(self, index, td_error):
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
         priority = np.abs(td_error) + self.config.priority_epsilon
         self.tree[index] = priority**self.config.alpha
@@ -398,7 +404,7 @@ class Agent:
         loss.backward()
         nn.utils.clip_grad_norm_(self.q_network.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
-        memory.update(batch.index, (target - q.detach()).numpy())
+        memory.update_priorities(batch.index, (target - q.detach()).numpy())
         return loss.item()
 
     def update_target(self):

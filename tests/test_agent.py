@@ -59,7 +59,7 @@ def random_memory(script, config, count=200):
         state, next_state = rng.normal(size=(2, 4)).astype(np.float32)
         agent.memory.push(state, i % 2, -float(i % 3 == 0), next_state, i % 3 == 0)
     if script is per:
-        agent.memory.update(np.arange(count), rng.random(count))
+        agent.memory.update_priorities(np.arange(count), rng.random(count))
     return agent
 
 

@@ -622,10 +622,11 @@ def test_an_interrupted_training_goes_on_where_it_was(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Games, "step", interrupted)
     agent, progress = breakout.train(Config(steps=500, num_envs=4), checkpoint=path)
-    assert progress.env_steps == steps_in(path) == 420 and progress.history == []
+    assert progress.env_steps == steps_in(path) == 420
+    assert torch.load(path, weights_only=True)["progress"]["history"] == progress.history
     same, progress = breakout.train(agent.config, agent, progress)
     assert same is agent and progress.env_steps == 500
-    assert [row.env_steps for row in progress.history] == [500] and len(steps) == 108 + 20
+    assert [row.env_steps for row in progress.history] == [420, 500] and len(steps) == 108 + 20
 
 
 def test_a_checkpoint_restores_exactly(tmp_path):
@@ -770,8 +771,11 @@ import a2c_breakout as breakout
 from a2c_breakout import Agent, Config, Rollout
 
 def gradient(columns):
-    torch.manual_seed(0)
+    breakout.RANK = 0  # the same weights everywhere
     agent = Agent(Config(max_grad_norm=1000, bfloat16=False))
+    if columns != slice(None):
+        for parameter in agent.network.parameters():
+            parameter.register_post_accumulate_grad_hook(breakout.average_gradient)
     data = np.load("data.npz")
     agent.optimizer.step = lambda: None
     state = torch.from_numpy(data["state"][:5, columns])
@@ -783,8 +787,9 @@ def gradient(columns):
     agent.learn(Rollout(log_prob[..., 0], entropy, value, *rest), data["state"][5, columns])
     return torch.cat([p.grad.flatten() for p in agent.network.parameters()])
 
-rank = int(os.environ["RANK"])
+rank = breakout.RANK
 whole = gradient(slice(None))
+breakout.RANK = rank
 begun = []
 updates = []
 Games, learn = breakout.Games, Agent.learn
@@ -861,14 +866,14 @@ def test_two_processes_share_weights_and_the_mean_gradient(torchrun, tmp_path):
     process = torchrun("worker.py", *SHORT, "--steps=1010", "--output-dir=out")
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
-    assert re.findall(r"^[\d,]+ steps", out, re.M) == ["1,040 steps"]
+    assert re.findall(r"^[\d,]+ steps", out, re.M) == ["1,020 steps"]
     assert out.count("Results are in") == out.count("game  score") == 1
     a, b = (torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(a["weights"][name], b["weights"][name]) for name in a["weights"])
-    assert a["env_steps"] == b["env_steps"] == 1040  # 26 updates, of 40 steps
-    assert a["updates"] == b["updates"] == 26
+    assert a["env_steps"] == b["env_steps"] == 1020  # 51 updates, of 20 steps
+    assert a["updates"] == b["updates"] == 51
     assert len({*a["seeds"][:4], *b["seeds"]}) == 8
-    assert steps_in(tmp_path / "out" / "checkpoint.pth") == 1040
+    assert steps_in(tmp_path / "out" / "checkpoint.pth") == 1020
     assert sorted(os.listdir(tmp_path / "out")) == TRAINED
     assert torch.equal(a["mean"], b["mean"]) and a["mean"].norm() > 1e-3
     torch.testing.assert_close(a["mean"], a["whole"], rtol=1e-3, atol=1e-6)
@@ -884,7 +889,7 @@ def test_a_signal_to_torchrun_ends_all_and_leaves_a_checkpoint(torchrun, tmp_pat
     assert steps_in(tmp_path / "out" / "checkpoint.pth") >= 80
 
 
-def test_no_two_processes_play_alike(monkeypatch):
+def test_no_two_processes_play_alike(monkeypatch, tmp_path):
     """Each has games and a random stream of its own; and other games when it goes on."""
     drawn = []
     begun = []
@@ -900,12 +905,13 @@ def test_no_two_processes_play_alike(monkeypatch):
 
     monkeypatch.setattr(breakout, "Games", Spied)
     monkeypatch.setattr(Agent, "sample", sample)
-    agent = Agent(Config(num_envs=1))
-    for env_steps in (0, 500):
+    path = tmp_path / "checkpoint.pth"
+    breakout.save_checkpoint(path, Agent(Config(num_envs=1)), Progress(env_steps=500))
+    for resumed in (False, True):
         for rank in range(4):
-            torch.manual_seed(0)
-            monkeypatch.setattr(breakout, "rank_and_processes", lambda rank=rank: (rank, 4))
-            breakout.train(agent.config, agent, Progress(env_steps=env_steps))
+            monkeypatch.setattr(breakout, "RANK", rank)
+            start = Config(num_envs=1), None, None
+            breakout.train(*(breakout.load_checkpoint(path, {}) if resumed else start))
     assert len(set(drawn[:4])) == len(set(drawn[4:])) == 4
     assert len(set(begun)) == len(begun) == 8
 
@@ -950,6 +956,7 @@ def test_fire_starts_each_life_and_nothing_else():
         begins = games.life_begins.copy()
         games.step(action)
         assert np.array_equal(games.action, np.where(begins, 1, action))
+        assert np.array_equal(games.served, begins)
         assert np.array_equal(games.life_begins, (games.lives != lives) | ended)
         waiting = np.where(games.state[:, -1, 40:74, 5:79].any((1, 2)), 0, waiting + 1)
         assert (waiting < 60).all()  # a ball above the wall can't be seen
@@ -957,7 +964,7 @@ def test_fire_starts_each_life_and_nothing_else():
     assert served > 30
     games = Games(8, 0, 1600, False)
     games.step(action)
-    assert games.action is action
+    assert np.array_equal(games.action, action) and not games.served.any()
 
 
 @pytest.mark.parametrize("frames", [Config.max_frames, 400])

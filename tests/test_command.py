@@ -124,6 +124,7 @@ BAD = [
     (["--batch-size", "0"], "batch_size must be a whole number from 1 to 1000000000, not 0"),
     (["--gamma", "1.5"], "gamma must be from 0 to 1, not 1.5"),
     (["--gamma", "nan"], "gamma"),
+    (["--memory-size", "100"], "memory_size must be at least batch_size"),
     (["--learning-rate", "-1"], "learning_rate"),
     (["--learning-rate", "inf"], "learning_rate"),
     (["--learning-rate", "fast"], "'fast'"),

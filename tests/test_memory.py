@@ -26,7 +26,7 @@ def fill(memory, count):
 @pytest.mark.parametrize("count", [5, 8, 21])
 @scripts("dqn_cartpole", "per_cartpole")
 def test_memory_keeps_the_last_transitions_whole(script, count):
-    memory = script.ReplayMemory(script.Config(memory_size=8), 4)
+    memory = script.ReplayMemory(script.Config(memory_size=8, batch_size=8), 4)
     fill(memory, count)
     torch.manual_seed(0)
     batch = memory.sample(200)
@@ -93,7 +93,7 @@ def test_sum_tree_does_not_drift():
 
 def prioritized(priorities, **config):
     """A memory that holds one transition a priority."""
-    memory = per.ReplayMemory(per.Config(memory_size=64, **config), 4)
+    memory = per.ReplayMemory(per.Config(memory_size=64, batch_size=16, **config), 4)
     fill(memory, len(priorities))
     memory.tree[np.arange(len(priorities))] = np.array(priorities, float)
     return memory
@@ -130,7 +130,9 @@ def test_never_draws_an_empty_place(monkeypatch):
 
 @pytest.mark.parametrize("pushed, beta", [(10, 0.46), (50, 0.7), (100, 1.0), (150, 1.0)])
 def test_importance_weights_are_the_formula(pushed, beta):
-    memory = per.ReplayMemory(per.Config(memory_size=64, beta=0.4, beta_steps=100), 4)
+    memory = per.ReplayMemory(
+        per.Config(memory_size=64, batch_size=16, beta=0.4, beta_steps=100), 4
+    )
     fill(memory, pushed)
     n = min(pushed, 64)
     p = np.arange(n) % 7 + 1.0
@@ -144,20 +146,20 @@ def test_importance_weights_are_the_formula(pushed, beta):
 
 
 def test_new_transitions_enter_at_the_largest_priority_so_far():
-    config = per.Config(alpha=0.6, priority_epsilon=0.01, memory_size=8)
+    config = per.Config(alpha=0.6, priority_epsilon=0.01, memory_size=8, batch_size=8)
     memory = per.ReplayMemory(config, 4)
     fill(memory, 2)
     assert memory.tree[np.arange(3)].tolist() == [1, 1, 0]
-    memory.update(np.array([0, 1]), np.array([-3.0, 0.5]))
+    memory.update_priorities(np.array([0, 1]), np.array([-3.0, 0.5]))
     np.testing.assert_allclose(memory.tree[np.arange(2)], [3.01**0.6, 0.51**0.6])
-    memory.update(np.array([0]), np.array([0.0]))  # the largest so far stays
+    memory.update_priorities(np.array([0]), np.array([0.0]))  # the largest so far stays
     fill(memory, 1)
     np.testing.assert_allclose(memory.tree[np.arange(3)], [0.01**0.6, 0.51**0.6, 3.01**0.6])
 
 
 def test_alpha_0_is_uniform():
     memory = prioritized(np.ones(10), alpha=0.0)
-    memory.update(np.arange(10), np.linspace(0, 5, 10))
+    memory.update_priorities(np.arange(10), np.linspace(0, 5, 10))
     assert memory.tree[np.arange(10)].tolist() == [1] * 10
     assert memory.sample(32).weight.tolist() == [1] * 32
 
@@ -166,5 +168,5 @@ def test_uniform_steps_keep_all_priorities_equal():
     memory = prioritized(np.ones(20), uniform_steps=21)
     for pushed, equal in ((20, True), (21, False)):
         memory.pushed = pushed
-        memory.update(np.arange(20), np.linspace(1, 5, 20))
+        memory.update_priorities(np.arange(20), np.linspace(1, 5, 20))
         assert (memory.tree[np.arange(20)] == 1).all() == equal

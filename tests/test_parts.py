@@ -74,7 +74,7 @@ def test_draws_and_new_priorities():
     tree = parts.AnywhereTree(64)
     tree[np.arange(64)] = 1.0
     assert len(set(tree.find(np.zeros(100)))) > 30
-    memory = parts.NewAsIfKnown(per_cartpole.Config(memory_size=8), 4)
+    memory = parts.NewAsIfKnown(per_cartpole.Config(memory_size=8, batch_size=8), 4)
     for _ in range(9):
         memory.push(np.zeros(4), 0, 0.0, np.zeros(4), False)
     assert np.allclose(memory.tree[np.arange(8)], 1e-4**0.6)

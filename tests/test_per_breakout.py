@@ -164,7 +164,7 @@ def test_tree_draws_weights_and_target_are_those_of_cartpole():
     for memory in (ours, theirs):
         memory.config.alpha = 0.7
         memory.config.priority_epsilon = 0.02
-        memory.update(index, np.linspace(-3, 3, len(index)))
+        memory.update_priorities(index, np.linspace(-3, 3, len(index)))
     assert np.array_equal(ours.tree.nodes, theirs.tree.nodes)
     assert ours.max_priority == theirs.max_priority > 2
 
@@ -194,7 +194,7 @@ def test_the_switches():
     config = Config(num_envs=4, memory_size=100, learn_start=50, alpha=0, beta=0, n_step=1)
     memory = ReplayMemory(config)
     fill(memory, 25)
-    memory.update(np.arange(20, 28), np.linspace(0, 9, 8))
+    memory.update_priorities(np.arange(20, 28), np.linspace(0, 9, 8))
     leaves = memory.tree[np.arange(100)]
     assert set(leaves) == {0.0, 1.0} and leaves.sum() == 4 * (25 - 1 - 3)
     memory.tree[np.arange(50)] = 7.0
@@ -223,8 +223,8 @@ def test_a_sample_has_one_of_each_part_with_its_weights(monkeypatch):
     """And a transition that is new is as likely as the one that surprised most."""
     config = Config(num_envs=5, memory_size=200, learn_start=100, n_step=1, alpha=0.5)
     memory, _ = play(monkeypatch, config, 30)
-    memory.update(np.arange(20, 60), np.linspace(0, 9, 40))
-    memory.update(np.arange(20, 30), np.zeros(10))
+    memory.update_priorities(np.arange(20, 60), np.linspace(0, 9, 40))
+    memory.update_priorities(np.arange(20, 30), np.zeros(10))
     ready = (memory.pushed - 1) * 5 + np.arange(5)  # their next state is the one pushed now
     fill(memory, 1)
     assert memory.max_priority == pytest.approx(9.01)
