@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator
 from seeds import SCRIPTS
-from tables import SWITCHES, WEIGHTED, places, programs
+from tables import programs
 
 
 def learning_curves(seeds, curves):
@@ -28,23 +28,9 @@ def learning_curves(seeds, curves):
     return axes.figure
 
 
-def ablation(rows):
-    """The variants of prioritized replay."""
-    groups = rows.groupby(["share", "program"], sort=False)
-    names = {
-        f"{program}{'' if share == 1 else ', quarter rate'}": g for (share, program), g in groups
-    }
-    return dots(names)
-
-
 def parts(rows):
     """The scripts with one part left out or done otherwise."""
     return dots(programs(rows))
-
-
-def inside(rows):
-    """Importance weights outside, inside the loss and without, under each optimizer."""
-    return dots(places(rows))
 
 
 def dots(groups):
@@ -74,37 +60,6 @@ def dots(groups):
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.margins(y=0.02)
     return axes.figure
-
-
-def precision(float32, bfloat16):
-    """Breakout's mean score along the training, in both precisions."""
-    axes = Figure(figsize=(8, 4), layout="constrained").subplots()
-    for name, history in {"float32": float32, "bfloat16": bfloat16}.items():
-        axes.plot(history.env_steps, history["mean"], label=name)
-    axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
-    axes.set_title("A2C on Breakout")
-    axes.legend(loc="upper left")
-    return axes.figure
-
-
-def arms(history, names=SWITCHES, title="Q-learning on Breakout: two seeds each, and their mean"):
-    """Arms {name: title} on Breakout: a thin line for each seed, and the mean of the seeds."""
-    axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    for (arm, label), colour in zip(names.items(), plt.cm.tab10.colors, strict=False):
-        group = history[history.arm == arm]
-        for _, rows in group.groupby("seed"):
-            axes.plot(rows.env_steps, rows["mean"], color=colour, alpha=0.35, linewidth=1)
-        mean = group.groupby(group.groupby("seed").cumcount())[["env_steps", "mean"]].mean()
-        axes.plot(mean.env_steps, mean["mean"], color=colour, label=label)
-    axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
-    axes.set_title(title)
-    axes.legend(loc="upper left")
-    return axes.figure
-
-
-def weighted(history):
-    """Prioritized replay on Breakout by the place of the weights and the optimizer."""
-    return arms(history, WEIGHTED, "Prioritized replay on Breakout, by the place of the weights")
 
 
 def a2c_seeds(history):

@@ -27,16 +27,11 @@ ROOT = Path(__file__).parent.parent
 Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
 PICTURES = {  # each with the results it is drawn from, and by what
     "curves": (("seeds", "curves_seeds"), figures.learning_curves),
-    "per_inside": (("inside",), figures.inside),
-    "per_ablation": (("ablation",), figures.ablation),
     "parts": (("parts",), figures.parts),
-    "per_breakout": (("arms",), figures.arms),
-    "per_weighted": (("arms",), figures.weighted),
     "a2c_breakout": (("breakout_seeds",), figures.a2c_breakout),
     "per_breakout_agent": (Q_AGENT[:1], figures.per_breakout),
     "a2c_seeds": (("breakout_seeds",), figures.a2c_seeds),
     "a2c_games": (("breakout_games",), figures.a2c_games),
-    "a2c_precision": (("breakout_float32", "breakout_bfloat16"), figures.precision),
 }
 COSTS = ("costs", "breakout_speed", "dqn_speed")
 EXERCISES = {"docs/exercises.md": None, "docs/exercises.ja.md": 0, "docs/exercises.ko.md": 1}
@@ -95,7 +90,6 @@ def written():
         json.loads((FOLDER / f"{n}.json").read_text(encoding="utf-8")) for n in COSTS
     )
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
-    arms, rates = ([read(name), read(f"{name}_scores")] for name in ("arms", "rates"))
     steps = "environment steps of training"
     agent = tables.agent(history, games)
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
@@ -111,19 +105,10 @@ def written():
             "speed": (tables.speed(speed["medians"]), "what runs"),
             "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
-            "a2c_steps": (tables.steps(read("breakout_steps")), "one thing changed"),
-            "a2c_layers": (tables.layers(read("breakout_steps")), "updates"),
         },
         "docs/results_q_breakout.md": {
             "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),
             "q_agent": (tables.agent(*map(read, Q_AGENT)), steps),
-            "arms": (tables.arms(tables.SWITCHES, *arms), "arm"),
-            "rates": (tables.arms(tables.RATES, *rates, tables.LATER[:4]), "training"),
-        },
-        "docs/per_ablation.md": {
-            "ablation": (tables.ablation(read("ablation")), "variant"),
-            "inside": (tables.inside(read("inside")), "optimizer, rate, weights"),
-            "weighted": (tables.arms(tables.WEIGHTED, *arms), "optimizer, weights"),
         },
         "docs/parts.md": {"parts": (tables.parts(read("parts")), "script: variant")},
         "docs/articles/README.md": {"articles": (tables.articles(read("articles")), "page")},

@@ -6,7 +6,6 @@ import pandas as pd
 from seeds import PROGRAMS, SCRIPTS
 
 TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
-MARKS = (250_000, 500_000, 750_000, 1_000_000)  # environment steps
 LATER = (500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 5_000_000, 7_500_000)
 EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
@@ -84,35 +83,6 @@ def short(rows):
     return table.assign(**{"evaluation, worst seed": worst[table.index].map("{:.1f}".format)})
 
 
-def ablation(rows):
-    """The variants of prioritized replay, at either learning rate."""
-    variants = {}
-    for share, words in (1, "the rate as it is"), (0.25, "a quarter of it"):
-        for name in rows.program.unique():
-            chosen = (rows.program == name) & (rows.share == share)
-            variants[f"{name}, {words}"] = rows[chosen]
-    table = seeds(variants).drop(columns="seconds")
-    weights = [f"{group.mean_weight.median():.2f}" for group in variants.values()]
-    return table.assign(**{"mean weight": weights})
-
-
-def places(rows):
-    """The lines of each place of the weights, optimizer and rate: {title: lines}."""
-    keys = ["optimizer", "rate", "program"]
-    rates = sorted(
-        rows[keys].drop_duplicates().itertuples(index=False), key=lambda k: (k[0], -k[1])
-    )
-    return {
-        f"{optimizer} {rate:g}, {place}": rows[(rows[keys] == [optimizer, rate, place]).all(axis=1)]
-        for optimizer, rate, place in rates
-    }
-
-
-def inside(rows):
-    """Importance weights outside, inside the loss and without, under each optimizer."""
-    return seeds(places(rows)).drop(columns="seconds")
-
-
 ARTICLES = {  # page: episodes until solved, as the article tells
     "dqn": "85 episodes",
     "ddqn": "46",
@@ -128,39 +98,6 @@ LESSON = {  # rows of a page's own table; Japanese, Korean
     "settings": ("本実装、記事の設定", "이 구현, 노트북의 설정"),
     "defaults": ("本実装、元の設定", "이 구현, 원래 설정"),
 }
-SWITCHES = {  # arms of results/arms.csv
-    "double": "double DQN",
-    "dueling": "dueling double DQN",
-    "per": "prioritized double DQN",
-    "per_dueling": "prioritized dueling",
-}
-WEIGHTED = {
-    "per": "Adam, weights outside",
-    "adam_inside": "Adam, weights inside",
-    "rmsprop_none": "RMSProp, no weights",
-    "rmsprop_outside": "RMSProp, weights outside",
-    "rmsprop_inside": "RMSProp, weights inside",
-}
-RATES = {  # trainings of per_breakout.py
-    "before": "rate 1e-4",
-    "defaults": "rate 2e-4",
-    "falling": "rate from 2e-4 to 0",
-}
-WARM_UP = 100  # updates in results/breakout_steps.csv that are left out: Adam begins anew
-
-
-def arms(names, history, scores, marks=MARKS):
-    """Arms {name: title} on Breakout: the mean score along the training, and in games after it."""
-    table, groups = {}, dict(list(history.groupby(["arm", "seed"], sort=False)))
-    for arm, seed in (key for name in names for key in groups if key[0] == name):
-        rows = groups[arm, seed]
-        there = [mark for mark in marks if mark <= rows.env_steps.iloc[-1]]
-        steps = {f"{k:,} steps": rows[rows.env_steps <= k + 1000]["mean"].iloc[-1] for k in there}
-        games = scores[(scores.arm == arm) & (scores.seed == seed)].score
-        row = {title: f"{mean:.1f}" for title, mean in steps.items()}
-        row |= {f"{len(games)} games": f"{games.mean():.1f} ({games.min()} to {games.max()})"}
-        table[f"{names[arm]}, seed {seed}"] = row
-    return pd.DataFrame(table).T.fillna("")
 
 
 def articles(rows):
@@ -209,31 +146,6 @@ def a2c_seeds(history):
         row |= {"deepest fall": f"to {fall.min():.0%}" if len(fall) else ""}
         table[run.replace("_", " ")] = row
     return pd.DataFrame(table).T.fillna("")
-
-
-def steps(rows):
-    """How far an update of A2C on Breakout moves the policy, with one thing changed."""
-    table = {}
-    for variant, group in rows.groupby("variant", sort=False):
-        kl = group.kl[group["update"] > WARM_UP]
-        row = {"updates": len(kl), "median": f"{kl.median():.2g}"}
-        row |= {"95th percentile": f"{kl.quantile(0.95):.2g}", "largest": f"{kl.max():.2g}"}
-        table[variant] = row | {"above 0.02": f"{(kl > 0.02).mean():.1%}"}
-    return pd.DataFrame(table).T
-
-
-def layers(rows):
-    """What of these updates each layer alone makes: means over all updates, and the largest."""
-    rows = rows[(rows.variant == "as it is") & (rows["update"] > WARM_UP)]
-    chosen = {
-        "all": rows,
-        "above 0.02": rows[rows.kl > 0.02],
-        "the 10 largest": rows.nlargest(10, "kl"),
-    }
-    means = {name: part.drop(columns=["variant", "update"]).mean() for name, part in chosen.items()}
-    table = pd.DataFrame(means).T.map("{:.4f}".format).rename(columns={"kl": "all layers"})
-    table.insert(0, "number", [len(part) for part in chosen.values()])
-    return table
 
 
 def games(rows):

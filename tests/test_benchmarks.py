@@ -214,15 +214,6 @@ def test_folders_are_collected_and_what_was_there_stays(tmp_path, monkeypatch):
     assert rows[["mean", "norm"]].to_numpy().tolist() == [[2, 3], [3, 6]] and len(history) == 4
 
 
-def test_an_arm_that_was_stopped_has_no_score_at_later_steps():
-    lines = [("a", 0, k * 16_000, k) for k in range(1, 64)] + [("b", 1, 250_001, 7.0)]
-    history = pandas.DataFrame(lines, columns=["arm", "seed", "env_steps", "mean"])
-    scores = pandas.DataFrame({"arm": [*"aabb"], "seed": [0, 0, 1, 1], "score": [3, 5, 1, 2]})
-    table = tables.arms({"a": "A", "b": "B"}, history, scores)
-    assert list(table.loc["A, seed 0"]) == ["15.0", "31.0", "46.0", "62.0", "4.0 (3 to 5)"]
-    assert list(table.loc["B, seed 1"]) == ["7.0", "", "", "", "1.5 (1 to 2)"]
-
-
 def test_what_a_network_claims_and_the_return_that_follows():
     """Pushed always to one side, the pole falls after 8 to 10 steps; at the limit nothing is paid."""
     agent = dqn_cartpole.Agent(dqn_cartpole.Config(gamma=0.9), 4, 2)
