@@ -4,9 +4,12 @@ import importlib
 import itertools
 import re
 import shlex
+import sys
 
 import pytest
 from conftest import ROOT
+
+import a2c_breakout
 
 PAGES = sorted((ROOT / "docs" / "articles").glob("*.md"))
 
@@ -36,11 +39,11 @@ def test_the_links_of_a_guide_lead_to_files(page):
 
 
 BLOCKS = [  # of Python in the guides and exercises, but those that excerpts.py fills
-    pytest.param(code, id=f"{page.stem}-{i}")
+    pytest.param(code, id=f"{page.stem}-{i}", marks=[pytest.mark.slow] * ("one_life(" in code))
     for page in [*PAGES, ROOT / "docs" / "exercises.md"]
     for i, (filled, code) in enumerate(
         re.findall(
-            r"(<!-- [\w/]+\.py: .+ -->\n)?```python\n(.*?)```",
+            r"(<!-- [\w/]+\.py: [^\n]+ -->\n)?```python\n(.*?)```",
             page.read_text(encoding="utf-8"),
             re.S,
         )
@@ -52,6 +55,18 @@ BLOCKS = [  # of Python in the guides and exercises, but those that excerpts.py 
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_code_in_a_guide_runs(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "extras")
+    monkeypatch.setattr(sys, "argv", ["example.py", "--episodes", "12", "--no-media"])
     for script in set(re.findall(r"runs/(\w+_cartpole)/", code)):  # it reads what a run wrote
         importlib.import_module(script).main(["--episodes", "12", "--no-media"])
-    exec(code, {})
+    if "runs/a2c_breakout/checkpoint.pth" in code:
+        path = tmp_path / "runs" / "a2c_breakout" / "checkpoint.pth"
+        path.parent.mkdir(parents=True)
+        progress = a2c_breakout.Progress(scores=list(range(250)))
+        a2c_breakout.save_checkpoint(path, a2c_breakout.Agent(a2c_breakout.Config()), progress)
+    exec(code, {"__name__": "__main__"})
+
+
+def test_the_examples_are_found():
+    assert len(BLOCKS) >= 25
+    assert not any("class SumTree:" in block.values[0] for block in BLOCKS)  # of the scripts

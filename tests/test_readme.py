@@ -168,3 +168,15 @@ def test_ruff_is_clean(command):
         [sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_lock_has_every_version_and_hashes():
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = dict(
+        re.findall(r"^([\w-]+==[\w.]+)(?: ; .+?)? \\\n((?:    --hash=.+\n)+)", lock, re.M)
+    )
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    wanted = re.findall(r"^([\w-]+)(?:\[.+?\])?(==[\w.]+)", text, re.M)
+    assert len(wanted) == 10
+    for name, version in wanted:
+        assert "sha256" in locked[name + version], "make it anew: see its first lines"
