@@ -23,7 +23,8 @@ def learning_curves(seeds, curves):
         axes.plot(grid, mean, label=f"{name}_cartpole.py", color=colour)
         axes.fill_between(grid, mean - error, mean + error, color=colour, alpha=0.25, linewidth=0)
     axes.set(xlabel="environment steps", ylabel="steps of the episode", xscale="log")
-    axes.set_title(f"Mean of {len(lines)} seeds and its 95% confidence interval")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.set_title(f"CartPole: mean of {len(lines)} seeds and its 95% confidence interval")
     axes.legend()
     return axes.figure
 
@@ -63,8 +64,11 @@ def dots(groups):
 
 
 def a2c_seeds(history):
-    """A2C's trainings on Breakout: the mean score, and what the updates look like."""
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    """A2C's trainings on Breakout: the mean score, and what the updates look like.
+
+    All but the score is a running median of 25 lines, 400,000 steps: single updates jump about.
+    """
+    figure = Figure(figsize=(10, 7), layout="constrained")
     panels = {
         "mean": "mean score of the last 100 games",
         "entropy": "entropy of the policy",
@@ -77,11 +81,16 @@ def a2c_seeds(history):
             settings = run.rpartition("seed")[0].replace("_", " ") or "the defaults"
             label = None if settings in colours else settings  # a line a seed, of one colour
             colour = colours.setdefault(settings, f"C{len(colours)}")
-            axes.plot(rows.env_steps, rows[column], color=colour, label=label, linewidth=1)
+            values = rows[column]
+            if column != "mean":
+                values = values.rolling(25, center=True, min_periods=5).median()
+            axes.plot(rows.env_steps, values, color=colour, label=label, linewidth=1, alpha=0.8)
         axes.set(xlabel="environment steps", title=title)
+        axes.xaxis.set_major_formatter(EngFormatter())
         if column in ("error", "norm"):
-            axes.set(yscale="log", ylim=(0.01, None))
-    figure.axes[1].legend(loc="lower right", fontsize="small")
+            axes.set(yscale="log")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -111,7 +120,8 @@ def a2c_breakout(history):
     axes.axhline(432, color="0.3", linestyle="--", linewidth=1)
     axes.text(0, 436, "the wall")
     axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
-    axes.set_title("a2c_breakout")
+    axes.set_title("A2C on Breakout, alpha 0.99")
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.legend(loc="lower right")
     return axes.figure
 
@@ -123,6 +133,8 @@ def per_breakout(history):
     low, high = history["min"], history["max"]
     axes.fill_between(steps, low, high, alpha=0.2, linewidth=0, label="lowest to highest")
     axes.plot(steps, history["mean"], label="mean of the last 100 games")
-    axes.set(xlabel="environment steps", ylabel="score of a game", title="extras/per_breakout")
+    axes.set(xlabel="environment steps", ylabel="score of a game")
+    axes.set_title("Prioritized replay on Breakout")
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.legend(loc="upper left")
     return axes.figure
