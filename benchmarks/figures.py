@@ -63,37 +63,6 @@ def dots(groups):
     return axes.figure
 
 
-def a2c_seeds(history):
-    """A2C's trainings on Breakout: the mean score, and what the updates look like.
-
-    All but the score is a running median of 25 lines, 400,000 steps: single updates jump about.
-    """
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    panels = {
-        "mean": "mean score of the last 100 games",
-        "entropy": "entropy of the policy",
-        "error": "squared error of the critic",
-        "norm": "length of the gradient before clipping",
-    }
-    for axes, (column, title) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        colours = {}
-        for run, rows in history.groupby("run", sort=False):
-            settings = run.rpartition("seed")[0].replace("_", " ") or "the defaults"
-            label = None if settings in colours else settings  # a line a seed, of one colour
-            colour = colours.setdefault(settings, f"C{len(colours)}")
-            values = rows[column]
-            if column != "mean":
-                values = values.rolling(25, center=True, min_periods=5).median()
-            axes.plot(rows.env_steps, values, color=colour, label=label, linewidth=1, alpha=0.8)
-        axes.set(xlabel="environment steps", title=title)
-        axes.xaxis.set_major_formatter(EngFormatter())
-        if column in ("error", "norm"):
-            axes.set(yscale="log")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return figure
-
-
 def a2c_games(games):
     """Scores of whole games of A2C on Breakout, and what the walls are worth."""
     axes = Figure(figsize=(8, 3.5), layout="constrained").subplots()
@@ -109,18 +78,14 @@ def a2c_games(games):
 
 
 def a2c_breakout(history):
-    """A2C's trainings on Breakout with the defaults: a thin line for each seed, and their mean."""
+    """A2C's trainings on Breakout with the defaults: a line for each seed."""
     axes = Figure(figsize=(8, 4.5), layout="constrained").subplots()
-    history = history[history.run.str.startswith("seed")]
-    grid, lines = np.linspace(0, history.env_steps.max(), 600), []
     for run, rows in history.groupby("run", sort=False):
         axes.plot(rows.env_steps, rows["mean"], linewidth=1, label=run.replace("_", " "))
-        lines.append(np.interp(grid, rows.env_steps, rows["mean"]))
-    axes.plot(grid, np.mean(lines, 0), color="black", linewidth=2, label="their mean")
     axes.axhline(432, color="0.3", linestyle="--", linewidth=1)
     axes.text(0, 436, "the wall")
     axes.set(xlabel="environment steps", ylabel="mean score of the last 100 games")
-    axes.set_title("A2C on Breakout, alpha 0.99")
+    axes.set_title("A2C on Breakout")
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.legend(loc="lower right")
     return axes.figure

@@ -28,9 +28,8 @@ Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that i
 PICTURES = {  # each with the results it is drawn from, and by what
     "curves": (("seeds", "curves_seeds"), figures.learning_curves),
     "parts": (("parts",), figures.parts),
-    "a2c_breakout": (("breakout_seeds",), figures.a2c_breakout),
+    "a2c_alpha": (("breakout_alpha",), figures.a2c_breakout),
     "per_breakout_agent": (Q_AGENT[:1], figures.per_breakout),
-    "a2c_seeds": (("breakout_seeds",), figures.a2c_seeds),
     "a2c_games": (("breakout_games",), figures.a2c_games),
 }
 COSTS = ("costs", "breakout_speed", "dqn_speed")
@@ -103,7 +102,7 @@ def written():
         },
         "docs/results_breakout.md": {
             "speed": (tables.speed(speed["medians"]), "what runs"),
-            "a2c_seeds": (tables.a2c_seeds(read("breakout_seeds")), "run"),
+            "a2c_alpha": (tables.a2c_seeds(read("breakout_alpha")), "run"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
         },
         "docs/results_q_breakout.md": {

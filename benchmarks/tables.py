@@ -6,7 +6,7 @@ import pandas as pd
 from seeds import PROGRAMS, SCRIPTS
 
 TITLES = {"cartpole": "`{}_cartpole.py`", "port": "the book's {}, ported", "sb3": "SB3's {}"}
-LATER = (500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 5_000_000, 7_500_000)
+LATER = (500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 5_000_000, 7_500_000)
 EXCHANGED = "`per_cartpole.py` with the network of `dueling_cartpole.py`"
 ORDER = {f"{n}_{kind}": TITLES[kind].format(n) for kind, names in PROGRAMS.items() for n in names}
 ORDER["per_dueling_cartpole"] = EXCHANGED

@@ -499,13 +499,14 @@ class Progress:
     updates: int = 0  # gradient steps
     seconds: float = 0.0
     scores: list = field(default_factory=list)  # of all games that ended
+    losses: list = field(default_factory=list)  # of the updates since the last line of history
     history: list = field(default_factory=list)  # of Update
 
     def mean_score(self):
         """Return words on the last 100 games."""
         return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
 
-    def record(self, losses):
+    def record(self):
         """Add a line to the history."""
         last = self.scores[-100:]
         update = Update(
@@ -514,9 +515,10 @@ class Progress:
             mean=float(np.mean(last)) if last else None,
             min=min(last, default=None),
             max=max(last, default=None),
-            loss=float(np.mean(losses)) if losses else None,
+            loss=float(np.mean(self.losses)) if self.losses else None,
         )
         self.history.append(update)
+        self.losses = []
 
 
 def run_step(agent, games, memory, progress):
@@ -558,7 +560,6 @@ def train(config, agent=None, progress=None, checkpoint=None):
     # update. After one of almost 32 MiB is freed, as here, it keeps them: up to a fourth faster
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
     start = time.perf_counter() - progress.seconds
-    losses = []
     bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps")
     if checkpoint:  # at once, so that no other training starts in this folder
         save_checkpoint(checkpoint, agent, progress)
@@ -566,15 +567,14 @@ def train(config, agent=None, progress=None, checkpoint=None):
         while progress.env_steps < config.steps:
             before = progress.env_steps
             loss = run_step(agent, games, memory, progress)
+            if loss is not None:
+                progress.losses.append(loss)
             progress.scores += games.take_finished()
             progress.seconds = time.perf_counter() - start
-            if loss is not None:
-                losses.append(loss)
             bar.update(progress.env_steps - before)
             bar.set_postfix_str(progress.mean_score(), refresh=False)
             if passed(16_000, before, progress.env_steps) or progress.env_steps >= config.steps:
-                progress.record(losses)
-                losses = []
+                progress.record()
             if checkpoint and passed(config.checkpoint_every, before, progress.env_steps):
                 save_checkpoint(checkpoint, agent, progress)
     except KeyboardInterrupt:

@@ -1,10 +1,10 @@
-"""The benchmarks of the articles' settings, the grid world and Breakout's seeds measure what they say."""
+"""The benchmarks of the articles' settings, the grid world and Breakout's games measure what they say."""
 
 import importlib
 
 import article_port
 import articles
-import breakout_seeds
+import breakout_games
 import compare
 import grid  # puts extras/ on the path
 import gridworld
@@ -95,123 +95,52 @@ def test_the_greedy_way_through_the_grid_is_walked():
     assert grid.steps({place: np.zeros(4) for place in q}) is None
 
 
-def test_bricks_are_counted_from_a_reward():
-    rewards, bricks = [0, 1, 4, 7, 8, 11, 14, 2], [0, 1, 1, 1, 2, 2, 2, 2]
-    assert breakout_seeds.bricks(np.array(rewards)).tolist() == bricks
-
-
-def trained(agent_class, steps=120):
-    config = a2c_breakout.Config(num_envs=2, steps=steps, max_grad_norm=1e-6)
-    return a2c_breakout.train(config, agent_class(config))[0]
-
-
-def test_a_watched_agent_learns_the_same_and_notes_what_it_saw(tmp_path, monkeypatch):
-    monkeypatch.setattr(breakout_seeds.WatchedAgent, "path", tmp_path / "updates.csv")
-    monkeypatch.setattr(breakout_seeds, "EVERY", 5)
-    pandas.DataFrame(columns=breakout_seeds.UPDATES).to_csv(tmp_path / "updates.csv", index=False)
-    agent = trained(breakout_seeds.WatchedAgent)
-    plain = trained(a2c_breakout.Agent).network.state_dict()
-    assert all(torch.equal(plain[k], v) for k, v in agent.network.state_dict().items())
-    rows = pandas.read_csv(tmp_path / "updates.csv")
-    assert rows.env_steps.tolist() == [50, 100]
-    assert (rows.norm > 1e-4).all()  # as it was before it was clipped
-    assert rows.entropy.between(1.3, 1.3863).all() and (rows.error > 0).all()
-    assert rows.no_ball.between(0, 1).all()
-
-
-def test_a_resumed_training_forgets_what_came_after_the_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(breakout_seeds, "EVERY", 5)
-    monkeypatch.setattr(breakout_seeds.signal, "signal", lambda *_: None)
-    settings = ["--num-envs", "2", "--games", "1", "--max-frames", "100"]
-    breakout_seeds.train(tmp_path, [*settings, "--steps", "70"])
-    with open(tmp_path / "updates.csv", "a") as file:
-        file.write("80,1,1,1,1\n")
-    breakout_seeds.train(tmp_path, ["--steps", "120"])
-    rows = pandas.read_csv(tmp_path / "updates.csv")
-    assert rows.env_steps.tolist() == [50, 120]
-
-
-def test_a_ball_is_seen_only_after_fire():
-    games, fire = a2c_breakout.Games(2, 0, 18_000, fire=False), np.array([1, 0])
-    assert not breakout_seeds.ball(games.state).any()
-    for _ in range(12):
-        games.step(fire)
-    assert breakout_seeds.ball(games.state).any(1).tolist() == [True, False]
-
-
-@pytest.mark.parametrize("other", [["--gamma", "0.5"], ["--no-fire"], ["--slow-first-layer"]])
-def test_other_settings_do_not_go_on_in_the_defaults_folder(other, monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["breakout_seeds.py", "train", *other])
-    monkeypatch.setattr(breakout_seeds, "train", lambda *_: pytest.fail("trained"))
-    with pytest.raises(SystemExit) as end:
-        breakout_seeds.main()
-    assert end.value.code == 2 and "--output-dir" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
+@pytest.mark.slow
 def test_a_game_is_played_as_by_the_script(monkeypatch):
     config = a2c_breakout.Config(games=1, max_frames=900)
     agent = a2c_breakout.Agent(config)
-    weights = articles.PAGES.parents[1] / "weights" / "a2c_breakout.pth"
-    a2c_breakout.load_weights(agent, weights)
-    monkeypatch.setattr(breakout_seeds, "FIVE_MINUTES", 500)
-    game = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
-    assert game.score == a2c_breakout.play(agent, config)[0][1] > game.five_minutes
-    config.max_frames = 500
-    assert game.five_minutes == a2c_breakout.play(agent, config)[0][1] > 0
+    a2c_breakout.load_weights(agent, articles.ROOT / "weights" / "a2c_breakout.pth")
+    monkeypatch.setattr(breakout_games, "FIVE_MINUTES", 100)
+    game = breakout_games.play(agent, 0, 1, 900).iloc[0]
+    assert game.score == a2c_breakout.play(agent, config)[0][1] > game.five_minutes > 0
     assert 900 / 4 - 8 < game.steps <= 900 / 4 and 1 <= game.lives <= 5
-    assert game.bricks <= game.score and np.isnan(game.step_98)
-    assert game.no_ball < 50
-    monkeypatch.setattr(agent, "act", lambda state: np.zeros(len(state), int))  # never FIRE
-    agent.config.fire = False
-    still = breakout_seeds.play(agent, 0, 1, 900).iloc[0]
-    assert still.no_ball == still.steps and (still.score, still.lives) == (0, 5)
 
 
 class ScriptedGames:
-    """Two games: a brick a step; the first ends after 120 steps, the second after 50."""
+    """Two games: a point a step; the first ends after 120 steps, the second after 50."""
 
     def __init__(self, *_):
-        self.state, self.lives, self.played = np.zeros((2, 4, 84, 84)), np.array([3, 0]), 0
-        self.env = self
+        self.state = np.zeros((2, 4, 84, 84))
+        self.lives = np.array([3, 0])
+        self.score = np.zeros(2, int)
 
     def step(self, action):
-        self.played += 1
-        self.info = {"episode_frame_number": np.full(2, 4 * self.played)}
-        self.ended = np.array([self.played >= 120, self.played >= 50])
-        return (np.ones(2, np.float32),)
+        self.score = self.score + 1
+        self.ended = self.score >= [120, 50]
 
 
-def test_the_steps_at_which_bricks_are_gone(monkeypatch):
+def test_scores_stop_where_a_game_ends(monkeypatch):
     monkeypatch.setattr(a2c_breakout, "Games", ScriptedGames)
-    monkeypatch.setattr(breakout_seeds, "KeptEnv", lambda env: env)
-    monkeypatch.setattr(breakout_seeds, "FIVE_MINUTES", 160)
+    monkeypatch.setattr(breakout_games, "FIVE_MINUTES", 40)
     agent = a2c_breakout.Agent(a2c_breakout.Config())
     agent.act = lambda state: np.zeros(len(state), int)
-    table = breakout_seeds.play(agent, 0, 2)
-    assert table.steps.tolist() == table.score.tolist() == table.bricks.tolist() == [120, 50]
-    assert table.step_98[0] == 98 and table.step_108[0] == 108
-    assert table[["step_98", "step_108"]].iloc[1].isna().all()
+    table = breakout_games.play(agent, 0, 2)
+    assert table.steps.tolist() == table.score.tolist() == [120, 50]
     assert table.lives.tolist() == [3, 0]
     assert table.five_minutes.tolist() == [40, 40]  # the step that reaches the limit counts
 
 
-def test_folders_are_collected_and_what_was_there_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(breakout_seeds, "RESULTS", tmp_path)
-    for name in "gamma_0.9_seed_0", "seed_0":
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True)
-        (folder / "games.csv").write_text("game,score\n1,7\n")
-        (folder / "history.csv").write_text("env_steps,games,mean\n160,1,2.0\n320,2,3.0\n")
-        (folder / "updates.csv").write_text("env_steps,error,entropy,norm\n150,1,2,3\n310,4,5,6\n")
-    breakout_seeds.collect((tmp_path / "runs").glob("*/"))
-    (tmp_path / "runs" / "seed_0" / "games.csv").write_text("game,score\n1,8\n")
-    breakout_seeds.collect([tmp_path / "runs" / "seed_0"])
-    games, history = (pandas.read_csv(tmp_path / f"breakout_{n}.csv") for n in ("games", "seeds"))
-    assert dict(zip(games.run, games.score, strict=True)) == {"gamma_0.9_seed_0": 7, "seed_0": 8}
-    rows = history[history.run == "seed_0"]
-    assert rows[["mean", "norm"]].to_numpy().tolist() == [[2, 3], [3, 6]] and len(history) == 4
+def test_a_run_is_kept_in_place_of_what_was_there_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(breakout_games, "FOLDER", tmp_path)
+    (tmp_path / "table.csv").write_text("run,game,score,bricks\na,1,7,3\nb,1,8,4\n")
+    breakout_games.keep("table", "a", pandas.DataFrame({"game": [1, 2], "score": [5, 6]}))
+    rows = pandas.read_csv(tmp_path / "table.csv")
+    assert list(rows) == ["run", "game", "score", "bricks"]
+    assert rows[["run", "game", "score"]].to_numpy().tolist() == [
+        ["b", 1, 8],
+        ["a", 1, 5],
+        ["a", 2, 6],
+    ]
 
 
 def test_what_a_network_claims_and_the_return_that_follows():

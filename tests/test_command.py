@@ -32,6 +32,7 @@ def read_history(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @scripts(*CARTPOLE_NAMES)
 def test_a_run_says_and_writes_what_the_readme_promises(script, run, tmp_path):
     name = script.NAME
@@ -160,6 +161,7 @@ def test_bad_input_is_one_line_and_status_2(
     )
 
 
+@pytest.mark.slow
 def test_bad_input_to_a_process(run, tmp_path):
     line = "a2c_cartpole.py: error: num_envs must be a whole number from 1 to 10000, not 0\n"
     assert run("a2c_cartpole", "--num-envs", 0) == (2, "", line)
@@ -188,6 +190,7 @@ def test_config_accepts_numbers_of_any_kind(script):
 # Ctrl-C, and what else goes wrong after training
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_saves(start, tmp_path):
     process = start("dqn_cartpole", "--episodes", 100_000, "--learning-rate", 0)  # without end
     assert process.stdout.readline().startswith("episode")
@@ -294,6 +297,7 @@ signal.pause()
 """
 
 
+@pytest.mark.slow
 @TWO
 def test_an_import_and_a_thread_leave_the_world_alone(script, tmp_path):
     """And SIGTERM ends the process afterwards."""
@@ -326,6 +330,7 @@ print("went on")
 """
 
 
+@pytest.mark.slow
 @TWO
 def test_sigterm_ends_a_process_that_plays_for_the_pictures(script):
     """SDL, which draws them, would take the signal for a window that is closed."""
@@ -357,6 +362,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @TWO
 def test_processes_forked_after_a_training_train_too(script, tmp_path):
     """Threads of torch do not survive a fork: such a process would wait for them forever."""

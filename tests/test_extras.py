@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import importlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -24,7 +25,6 @@ import gradients
 import gridworld
 import mnist
 
-NAMES = ["first_look", "gradients", "gridworld", "mnist"]
 MODULES = [first_look, gradients, gridworld, mnist]
 
 
@@ -38,12 +38,21 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(mnist, "CACHE", tmp_path / "cache")
 
 
-@pytest.mark.parametrize("name", NAMES)
+KNOWN = {  # what a command says that can only be so
+    "first_look": "terminated",
+    "gradients": "from (0, 2) to (0.994, 0.989); lowest at (1, 1)",
+    "mnist": "Right before the training",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWN)
 def test_the_whole_command(name, tmp_path):
     command = [sys.executable, "-W", "error", ROOT / "extras" / f"{name}.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"Results are in {Path('runs', name)}.\n")
+    assert KNOWN[name] in done.stdout
     assert (tmp_path / "runs" / name / f"{name}.png").stat().st_size > 10_000
 
 
@@ -65,7 +74,7 @@ def test_bad_input_is_one_line(module, tmp_path, capsys):
         assert arguments[1] in err
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["gridworld", *KNOWN])
 def test_in_a_notebook_run_reads_flags_and_a_cell_does_not(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     path = ROOT / "extras" / f"{name}.py"
@@ -113,9 +122,8 @@ def test_the_pictures_of_a_first_look_end_with_the_first_fall(seed):
     assert drawn[0].get_position().width * figure.get_size_inches()[0] > 2.5  # inches
 
 
+@pytest.mark.slow
 def test_gradients_reach_what_is_known():
-    path = gradients.descend()
-    assert np.abs(path[-1] - 1).max() < 0.05 and len(path) == 10_001
     x = np.random.default_rng(0).random((100, 1), np.float32)
     y = 5 + 2 * x
     w, b, losses = gradients.fit_line(torch.from_numpy(x), torch.from_numpy(y), steps=2000)
@@ -135,14 +143,18 @@ def test_the_grid_world_is_an_environment_and_its_optimum_is_known():
     assert env.move((2, 1), 0) == ((2, 1), 0) and env.move((0, 0), 2) == ((0, 0), 0)
 
 
-def test_the_grid_world_is_learned():
-    agent, history = gridworld.train(gridworld.Config(seed=0))
+@pytest.mark.slow
+def test_the_grid_world_is_learned(tmp_path, capsys):
+    agent = gridworld.main(["--output-dir", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert re.search("right in ([89]|10) of 10 places", out) and "Results are in" in out
+    assert (tmp_path / "gridworld.png").stat().st_size > 10_000
     q, truth = gridworld.q_values(agent), gridworld.optimal(0.9)
     place, steps = (2, 0), 0
     while place in q and steps < 10:
         assert truth[place][q[place].argmax()] == pytest.approx(truth[place].max())
         place, steps = gridworld.GridWorld().move(place, q[place].argmax())[0], steps + 1
-    assert steps == 5 and np.mean(history[-100:]) < np.mean(history[:100])
+    assert steps == 5
 
 
 def test_the_picture_of_the_grid_world_can_be_read():

