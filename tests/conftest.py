@@ -1,5 +1,6 @@
 """What the tests share: the scripts as modules, and a way to run one as a learner does."""
 
+import gc
 import importlib
 import os
 import signal
@@ -19,6 +20,11 @@ Q_NAMES = ["dqn_cartpole", "ddqn_cartpole", "dueling_cartpole", "per_cartpole"]
 A2C_NAMES = ["a2c_cartpole", "a2c_breakout"]
 CARTPOLE_NAMES = [*Q_NAMES, "a2c_cartpole"]
 ALL_NAMES = [*CARTPOLE_NAMES, "a2c_breakout"]
+
+
+def pytest_unconfigure():
+    """Free the environments that tests left in circles, or ale-py's library complains of leaks."""
+    gc.collect()
 
 
 class Scripted:
