@@ -34,11 +34,14 @@ algorithm S3. Book: Ogawa 2018, chapter 7. We depart from them so:
 - 32 games instead of 16, and a learning rate that falls from 1e-3 (book: 7e-4 throughout).
 - RMSprop forgets faster: alpha 0.95 (book: 0.99).
 
-See the task:         python a2c_breakout.py random
-See a trained agent:  python a2c_breakout.py play [--weights FILE]
-Train, for hours:     python a2c_breakout.py [--seed 3] [--output-dir DIR] ...
-Go on:                python a2c_breakout.py --resume
-Several processes:    torchrun --nproc-per-node 4 a2c_breakout.py --steps 2500000    (each)
+How to run it:
+
+    python a2c_breakout.py random                 # see the task
+    python a2c_breakout.py play [--weights FILE]  # see a trained agent
+    python a2c_breakout.py [--seed 3] ...         # train, for hours
+    python a2c_breakout.py --resume               # go on
+    torchrun --nproc-per-node 4 a2c_breakout.py --steps 2500000  # four processes, 10 million in all
+
 Expect: the agent in weights/: mean score 458 in 100 whole games (10.0 million steps, one training).
 """
 

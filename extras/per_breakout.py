@@ -37,10 +37,13 @@ al. 2015, "Human-level control through deep reinforcement learning"; idea 2 as i
 
 Switches: --alpha 0: double DQN; --no-double: DQN's target; --dueling: dueling network.
 
-The task: python a2c_breakout.py random
-Trained:  python extras/per_breakout.py play [--weights FILE]    (with --dueling, if trained so)
-Train:    python extras/per_breakout.py [--seed 3] [--output-dir DIR] ...      (for hours)
-Go on:    python extras/per_breakout.py --resume
+How to run it:
+
+    python a2c_breakout.py random                        # see the task
+    python extras/per_breakout.py play [--weights FILE]  # a trained agent (--dueling, if it is so)
+    python extras/per_breakout.py [--seed 3] ...         # train, for hours
+    python extras/per_breakout.py --resume               # go on
+
 Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million steps, one training).
 """
 
