@@ -37,6 +37,8 @@ def labels(page):
     for part in re.split(r"(?m)^### ", page)[1:]:
         for name, (script, pairs, flags) in tasks(part).items():
             words = " ".join([f"{script}.py", *flags])
+            if len(words) > 75:
+                words = f"{words[:75].rpartition(' --')[0]} ..."
             found[name] = f"{part.split('.')[0]}: `{words}`" + (" +-" if pairs else "")
     return found
 

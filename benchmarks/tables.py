@@ -186,8 +186,9 @@ def exercises(rows, labels):
         return f"{form(values.median())} ({form(worst)})"
 
     table = {}
-    for name, group in rows.groupby("program", sort=False):
-        table[labels[name]] = {
+    for name, label in labels.items():
+        group = rows[rows.program == name]
+        table[label] = {
             "seeds solved": f"{group.solved.sum()} / {len(group)}",
             "episodes": pair(group.episodes, group.episodes.max()),
             "environment steps": pair(group.env_steps, group.env_steps.max()),
