@@ -73,7 +73,8 @@ from tqdm import tqdm
 
 NAME = "a2c_breakout"
 TITLE = "A2C on Breakout"
-RANK = int(os.environ.get("RANK", "0"))  # the number of this process, if torchrun started several
+# The number of this process, if torchrun started several
+RANK = int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 try:
     HERE = Path(__file__).resolve().parent
 except NameError:  # pasted into a notebook
