@@ -53,7 +53,8 @@ def dots(groups):
         )
         axes.plot([steps.median()] * 2, [y - 0.35, y + 0.35], color="black")
     axes.axvspan(edge / 1.25, edge * 1.25, color="tab:red", alpha=0.08, linewidth=0)
-    axes.text(edge, -0.7, "not solved", color="tab:red", ha="center", va="bottom")
+    above = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+    axes.text(edge, 1.005, "not solved", color="tab:red", **above)
     axes.set_yticks(range(len(groups)), groups)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="environment steps until solved", xlim=(None, edge * 1.25))

@@ -49,7 +49,7 @@ def largest_target(rows):
     """The spread of the largest targets; nothing for programs of which none is known."""
     if "max_target" not in rows or rows.max_target.isna().any():
         return ""
-    return spread(rows.max_target, "{:.2f}".format)
+    return spread(rows.max_target, lambda x: f"{x:.2f}" if x < 1000 else f"{x:.1g}")
 
 
 def groups(rows):
