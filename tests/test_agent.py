@@ -248,16 +248,21 @@ def test_only_a_fall_pays_and_ends(script, monkeypatch):
 
 @TWO
 def test_updates_come_at_every_step_once_a_batch_is_there(script, monkeypatch):
-    """Three a step."""
+    """One a step; the history has the mean loss of each episode's updates."""
     calls = []
 
     def learn(self):
         calls.append(len(self.memory))
-        return 0.0
+        return float(len(calls) ** 2)
 
     monkeypatch.setattr(script.Agent, "learn", learn)
     _, history = script.train(script.Config(episodes=4, batch_size=10))
     assert calls == list(range(10, history[-1].env_steps + 1))
+    before = 0
+    for row in history:
+        own = [k**2 for k, size in enumerate(calls, 1) if before < size <= row.env_steps]
+        assert row.loss == (pytest.approx(np.mean(own)) if own else None)
+        before = row.env_steps
 
 
 # falls, then what each episode is: L learns, T tests; what counts is three full tests in a row
