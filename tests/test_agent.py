@@ -220,6 +220,13 @@ def test_training_stores_falls_as_ends_and_the_limit_not(script, scripted):
 
 
 @TWO
+def test_torch_computes_with_one_thread(script):
+    torch.set_num_threads(2)
+    script.train(script.Config(episodes=1))
+    assert torch.get_num_threads() == 1
+
+
+@TWO
 def test_only_a_fall_pays_and_ends(script, monkeypatch):
     """On the real CartPole: two episodes of pushing left, which fall, then two up to the limit."""
     cartpole = type(gym.make("CartPole-v1").unwrapped)
