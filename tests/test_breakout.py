@@ -944,7 +944,9 @@ def test_random_shows_the_task(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(Agent, "act", spied)
     monkeypatch.chdir(tmp_path)
-    breakout.main(["random", "--games=6", "--seed=3"])
+    agent = breakout.main(["random", "--games=6", "--seed=3"])
+    logits, _ = agent.network(torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8))
+    assert not logits.any()  # exactly as likely
     out, err = capsys.readouterr()
     assert err == "" and "(4, 84, 84), uint8" in out
     assert "['NOOP', 'FIRE', 'RIGHT', 'LEFT']" in out
