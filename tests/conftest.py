@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ale_py.vector_env import AtariVectorEnv
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one test a core, as two run at a time
 # What a shell starts with & ignores Ctrl-C, and so would each program that a test starts
@@ -23,8 +24,10 @@ ALL_NAMES = [*CARTPOLE_NAMES, "a2c_breakout"]
 
 
 def pytest_unconfigure():
-    """Free the environments that tests left in circles, or ale-py's library complains of leaks."""
-    gc.collect()
+    """Free the games that tests left somewhere, or ale-py's library complains of leaks."""
+    for thing in gc.get_objects():
+        if type(thing) is AtariVectorEnv:
+            vars(thing).pop("ale", None)
 
 
 class Scripted:
