@@ -11,8 +11,8 @@
 """
 # A2C on Breakout
 
-The actor and critic of CartPole, here playing from pictures. The agent learns to dig a tunnel: a
-ball that gets behind the wall hits brick after brick. New ideas since a2c_cartpole.py:
+The actor and critic of CartPole, here playing from pictures. A ball that gets behind the wall,
+through a tunnel, hits brick after brick. New ideas since a2c_cartpole.py:
 
 1. Pictures as states: a convolutional network sees the last four; one shows no motion.
 2. A lost life ends the return: nothing after it counts for the actions before. But the game goes

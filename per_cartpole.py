@@ -120,9 +120,11 @@ class SumTree:
     """
 
     def __init__(self, capacity):
-        self.depth = (capacity - 1).bit_length()  # steps from a leaf to the root
+        # Steps from a leaf to the root
+        self.depth = (capacity - 1).bit_length()
         self.first_leaf = 2**self.depth
-        self.nodes = np.zeros(2 * self.first_leaf)  # float64, since rounding errors add up
+        # float64, since rounding errors add up
+        self.nodes = np.zeros(2 * self.first_leaf)
 
     def __getitem__(self, leaf):
         """Return the value of a leaf, or of leaves (B,)."""
@@ -133,7 +135,8 @@ class SumTree:
         node = self.first_leaf + leaf
         self.nodes[node] = value
         for _ in range(self.depth):
-            node = node // 2  # the parent; siblings set it twice, to the same sum
+            # The parent; siblings set it twice, to the same sum
+            node = node // 2
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
 
     def total(self):
@@ -142,7 +145,8 @@ class SumTree:
 
     def find(self, value):
         """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it."""
-        node = np.ones(len(value), np.int64)  # all start at the root
+        # All start at the root
+        node = np.ones(len(value), np.int64)
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
@@ -218,8 +222,9 @@ class ReplayMemory:
 
     def update_priorities(self, index, td_error):
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
+        # Until then all keep the same priority
         if self.pushed < self.config.uniform_steps:
-            return  # all keep the same priority
+            return
         priority = np.abs(td_error) + self.config.priority_epsilon
         self.tree[index] = priority**self.config.alpha
         self.max_priority = max(self.max_priority, priority.max())
