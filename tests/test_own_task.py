@@ -39,6 +39,9 @@ def test_acrobot_counts_returns_and_draws(name, limit, tmp_path):
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert not summary["solved"] and -500 <= summary["greedy_min"] < -50  # none is so fast
     assert (folder / "play.gif").stat().st_size > 10_000
+    if name == "acrobot_dqn":
+        _, first, *_ = (folder / "history.csv").read_text(encoding="utf-8").splitlines()
+        assert -500 <= float(first.split(",")[1]) < -50  # what it calls steps
 
 
 PAGE = (ROOT / "docs" / "exercises.md").read_text(encoding="utf-8")
