@@ -96,7 +96,7 @@ ARTICLES = {  # page: episodes until solved, as the article tells
 LESSON = {  # rows of a page's own table; Japanese, Korean
     "article": ("記事の実行結果(1回)", "글의 실행 결과(1회)"),
     "settings": ("本実装、記事の設定", "이 구현, 노트북의 설정"),
-    "defaults": ("本実装、元の設定", "이 구현, 원래 설정"),
+    "defaults": ("本実装、既定の設定", "이 구현, 기본 설정"),
 }
 
 
