@@ -5,10 +5,9 @@
 A line for each page and seed, the Korean notebook's with its dueling network; what is there already is not run again.
 """
 
-import argparse
 import re
 
-from seeds import FOLDER, ROOT, line, read, run, train_script
+from seeds import FOLDER, ROOT, line, run_missing, train_script
 
 PAGES = ROOT / "docs" / "articles"
 COMMAND = r"<!-- settings -->\n```sh\npython (\w+)_cartpole\.py (.*)\n```"
@@ -37,16 +36,5 @@ def work(task):
     return {FOLDER / "articles.csv": row}
 
 
-def main():
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--seeds", type=int, default=20, help="seeds 0, 1, ... (default: 20)")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
-    options = parser.parse_args()
-    done = set(read("articles")[["program", "seed"]].itertuples(index=False, name=None))
-    tasks = [(page, seed) for seed in range(options.seeds) for page in commands()]
-    run([task for task in tasks if task not in done], work, options.jobs)
-
-
 if __name__ == "__main__":
-    main()
+    run_missing(__doc__, "articles", commands(), work, seeds=20)

@@ -5,46 +5,38 @@
 
 Each round measures, one after the other, with nothing else running, in processes of their own:
 
-- ours: steps a second of a2c_breakout.py, with its default number of games, with 16, and with bfloat16 where the CPU
-  has it; the first 2,000 steps are not counted
-- busy: the same beside another process that keeps one core busy
+- ours: steps a second of a2c_breakout.py with its default number of threads, and with all of PyTorch's (all cores),
+  in float32, and in bfloat16 where the CPU has it; the first 2,000 steps are not counted
+- busy: by default, beside another process that keeps one core busy
 - sb3: steps a second of stable-baselines3's A2C with 16 games, in one process (DummyVecEnv) and in 16 (SubprocVecEnv)
-- environment, network: steps a second of each part of ours alone, the network with threads that spin between two
-  operations, as PyTorch's do unless told otherwise: alone it is faster so. The limit of a loop in which they take turns
-  is 1 / (1 / environment + 1 / network)
+- environment, network: steps a second of each part of ours alone, with all cores. The limit of a loop in which they
+  take turns is 1 / (1 / environment + 1 / network)
 - memory: peak resident memory of our training, in GiB
 
-With --dqn each learns four samples for each step of a game, from 8 games; the limit is that of turns between
-the environment and the network, which acts and learns from the same batch again and again. Replay memory: steps a second of
-what the memory does for a step, a push and the draw and update of a batch, in one that is full, and its peak memory. Memory
-given back: without the 32 MB that train() takes and frees at first, see there.
+With --dqn: extras/per_breakout.py and stable-baselines3's DQN. Each plays 8 games and learns four samples for each step of one.
 """
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "extras")]
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2000
 GAMES, BATCH = 8, 32  # of per_breakout.py, and so for stable-baselines3's DQN too
-SPIN = {"GOMP_SPINCOUNT": "1000"}  # what the script tells OpenMP when it is run
 
 
-def busy(num_envs, bfloat16, steps):
+def busy(bfloat16, steps):
     """Trains beside a process that keeps one core busy."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
         try:
-            return ours(num_envs, bfloat16, steps)
+            return ours(bfloat16, 0, steps)
         finally:
             other.kill()
 
@@ -54,11 +46,13 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def ours(num_envs, bfloat16, steps):
+def ours(bfloat16, all_cores, steps):
     """Trains; returns steps a second, and peak memory."""
     import a2c_breakout as script
 
-    config = script.Config(steps=WARM_UP + steps, num_envs=num_envs, bfloat16=bool(bfloat16))
+    if not all_cores:
+        script.set_threads(0)
+    config = script.Config(steps=WARM_UP + steps, bfloat16=bool(bfloat16))
     marks, learn = [], script.Agent.learn
 
     def timed(self, rollout, next_state):
@@ -71,16 +65,12 @@ def ours(num_envs, bfloat16, steps):
     return {"speed": (last - first) / (end - start), "memory": peak()}
 
 
-def per(bfloat16, alpha, keep, steps):
-    """Trains extras/per_breakout.py; returns steps a second while it learns, and peak memory.
-
-    Without keep its train() takes no 32 MB at first.
-    """
+def per(bfloat16, steps):
+    """Trains extras/per_breakout.py; returns steps a second while it learns, and peak memory."""
     import per_breakout as script
-    import torch
 
-    marks, learn, empty = [], script.Agent.learn, torch.empty
-    settings = {"learn_start": WARM_UP, "bfloat16": bool(bfloat16), "alpha": alpha}
+    marks, learn = [], script.Agent.learn
+    settings = {"learn_start": WARM_UP, "bfloat16": bool(bfloat16)}
     settings |= {"num_envs": GAMES, "batch_size": BATCH}
     config = script.Config(steps=2 * WARM_UP + steps, **settings)
 
@@ -89,66 +79,20 @@ def per(bfloat16, alpha, keep, steps):
         return learn(self, memory, progress)
 
     script.Agent.learn = timed
-    if not keep:
-        torch.empty = lambda *a, **k: None if k.get("dtype") == torch.uint8 else empty(*a, **k)
     script.train(config)
     (first, start), (last, end) = next(m for m in marks if m[0] >= 2 * WARM_UP), marks[-1]
     return {"speed": (last - first) / (end - start), "memory": peak()}
 
 
-def dqn_network(bfloat16, steps):
-    """Acts in the games and learns from a batch, the same one each time."""
-    import numpy as np
-    import per_breakout as script
-    import torch
-
-    config = script.Config(bfloat16=bool(bfloat16), num_envs=GAMES, batch_size=BATCH)
-    agent, rng = script.Agent(config), np.random.default_rng(0)
-    state, next_state = (
-        torch.from_numpy(rng.integers(256, size=(BATCH, 4, 84, 84), dtype=np.uint8))
-        for _ in range(2)
-    )
-    one = torch.ones(BATCH)
-    batch = script.Batch(state, one.long()[:, None], one, next_state, one, one, None)
-    memory = SimpleNamespace(sample=lambda *_: batch, update=lambda *_: None)
-
-    def rounds(n):
-        for _ in range(n):
-            agent.act(state[:GAMES].numpy(), 0.01)
-            agent.learn(memory, 0.5)
-
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)  # as train() does
-    rounds(WARM_UP // 10 // GAMES)
-    start, n = time.perf_counter(), steps // GAMES
-    rounds(n)
-    return {"speed": GAMES * n / (time.perf_counter() - start)}
-
-
-def replay(size, steps):
-    """Pushes, draws and updates, as in training, in a memory that is full."""
-    import numpy as np
-    import per_breakout as script
-
-    config, rng = script.Config(memory_size=size, learn_start=GAMES * 8), np.random.default_rng(0)
-    memory, no = script.ReplayMemory(config), np.zeros(GAMES, bool)
-    frame = rng.integers(256, size=(GAMES, 84, 84), dtype=np.uint8)
-    push = partial(memory.push, frame, np.zeros(GAMES, int), np.zeros(GAMES), no, no, ~no)
-    for i in range((size + steps) // GAMES):
-        if i == size // GAMES:
-            start = time.perf_counter()
-        push()
-        if i >= (size - WARM_UP) // GAMES:
-            memory.update_priorities(memory.sample(BATCH, 0.4).index, rng.random(BATCH))
-    return {"speed": steps / (time.perf_counter() - start), "memory": peak()}
-
-
-def environment(num_envs, steps):
+def environment(steps):
     """Steps the environment with random actions, as in training."""
     import numpy as np
 
     import a2c_breakout as script
 
-    env = script.make_env(num_envs, script.Config().max_frames)
+    config = script.Config()
+    num_envs = config.num_envs
+    env = script.make_env(num_envs, config.max_frames)
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(4, size=((WARM_UP + steps) // num_envs, num_envs))
     for action in actions[: WARM_UP // num_envs]:
@@ -161,14 +105,15 @@ def environment(num_envs, steps):
     }
 
 
-def network(num_envs, bfloat16, steps):
+def network(bfloat16, steps):
     """Samples and learns, as in training, on states that are there already."""
     import numpy as np
-    import torch  # before the script, which tells its threads not to spin
+    import torch
 
     import a2c_breakout as script
 
-    config = script.Config(num_envs=num_envs, bfloat16=bool(bfloat16))
+    config = script.Config(bfloat16=bool(bfloat16))
+    num_envs = config.num_envs
     agent, storage, rng = script.Agent(config), script.RolloutStorage(), np.random.default_rng(0)
     torch.manual_seed(0)
     states = rng.integers(256, size=(6, num_envs, 4, 84, 84), dtype=np.uint8)
@@ -233,30 +178,20 @@ def measures(dqn):
     """The calls of a round: {name: (function, arguments)}."""
     import a2c_breakout as script
 
-    default = script.Config().num_envs
-    calls, precisions = {}, (0, 1)[: 1 + script.Agent(script.Config()).network.bfloat16]
-    if dqn:
-        for bfloat16 in precisions:
-            precision = ("float32", "bfloat16")[bfloat16]
-            for alpha in (0, 1):
-                kind = ("uniform", "prioritized")[alpha]
-                calls[f"ours, {kind}, {precision}"] = ("per", bfloat16, alpha, 1)
-            calls[f"ours, {kind}, {precision}, memory given back"] = ("per", bfloat16, 1, 0)
-            calls[f"network, {precision}"] = ("dqn_network", bfloat16)
-        for size in 10_000, 200_000, 1_000_000:
-            calls[f"replay memory, {size:,} transitions"] = ("replay", size)
-        calls["environment"] = ("environment", GAMES)
-        return calls | {f"sb3, {k}": ("sb3", k, 1) for k in ("DummyVecEnv", "SubprocVecEnv")}
-    for bfloat16 in precisions:
+    calls = {}
+    for bfloat16 in range(1 + script.cpu_has_bfloat16()):
         precision = ("float32", "bfloat16")[bfloat16]
-        for num_envs in sorted({16, default}):
-            calls[f"ours, {num_envs} games, {precision}"] = ("ours", num_envs, bfloat16)
-            calls[f"busy, {num_envs} games, {precision}"] = ("busy", num_envs, bfloat16)
-            calls[f"network, {num_envs} games, {precision}"] = ("network", num_envs, bfloat16)
-    for num_envs in sorted({16, default}):
-        calls[f"environment, {num_envs} games"] = ("environment", num_envs)
+        if dqn:
+            calls[f"ours, {precision}"] = ("per", bfloat16)
+        else:
+            calls[f"ours, {precision}"] = ("ours", bfloat16, 0)
+            calls[f"ours, all cores, {precision}"] = ("ours", bfloat16, 1)
+            calls[f"busy, {precision}"] = ("busy", bfloat16)
+            calls[f"network, {precision}"] = ("network", bfloat16)
+    if not dqn:
+        calls["environment"] = ("environment",)
     for kind in ("DummyVecEnv", "SubprocVecEnv"):
-        calls[f"sb3, {kind}"] = ("sb3", kind, 0)
+        calls[f"sb3, {kind}"] = ("sb3", kind, int(dqn))
     return calls
 
 
@@ -279,22 +214,10 @@ def main():
     found = {}
     for i in range(options.rounds):
         for name, call in measures(options.dqn).items():
-            command = [
-                sys.executable,
-                __file__,
-                "--steps",
-                str(options.steps),
-                "--one",
-                *map(str, call),
-            ]
-            done = subprocess.run(
-                command,
-                check=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=os.environ | (SPIN if call[0] in ("ours", "busy", "per") else {}),
-            )
+            command = [sys.executable, __file__, "--steps", str(options.steps), "--one"]
+            command += map(str, call)
+            quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+            done = subprocess.run(command, check=True, **quiet)
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)
             print(f"round {i + 1}, {name}: {result}", flush=True)
@@ -303,12 +226,8 @@ def main():
         for name, rows in found.items()
     }
     speeds = {name: [row["speed"] for row in rows] for name, rows in found.items()}
-    summary = {
-        "rounds": options.rounds,
-        "steps": options.steps,
-        "medians": medians,
-        "speeds": speeds,
-    }
+    summary = {"rounds": options.rounds, "steps": options.steps}
+    summary |= {"medians": medians, "speeds": speeds}
     name = "dqn_speed" if options.dqn else "breakout_speed"
     (RESULTS / f"{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
 

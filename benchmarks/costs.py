@@ -114,14 +114,8 @@ def command(seeds=3):
         for name in SCRIPTS:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
-                call = [
-                    sys.executable,
-                    ROOT / f"{name}_cartpole.py",
-                    "--seed",
-                    str(seed),
-                    "--output-dir",
-                    folder,
-                ]
+                call = [sys.executable, ROOT / f"{name}_cartpole.py", "--seed", str(seed)]
+                call += ["--output-dir", folder]
                 subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
                 seconds.setdefault(f"{name}_cartpole", []).append(time.perf_counter() - start)
     return {script: statistics.median(values) for script, values in seconds.items()}

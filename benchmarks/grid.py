@@ -6,10 +6,9 @@ A line a seed: the number of places; in how many the greedy action is an optimal
 needs from the start to the goal, of which 5 are the fewest (empty: it never gets there). What is there already is not run again.
 """
 
-import argparse
 import sys
 
-from seeds import FOLDER, ROOT, read, run
+from seeds import FOLDER, ROOT, run_missing
 
 sys.path.insert(0, str(ROOT / "extras"))
 
@@ -27,27 +26,18 @@ def steps(q):
     return None
 
 
-def work(seed):
+def work(task):
     """Trains on one seed."""
     import gridworld as script
 
+    program, seed = task
     config = script.Config(seed)
     agent, _ = script.train(config)
     q, truth = script.q_values(agent), script.optimal(config.gamma)
     right = sum(truth[place][q[place].argmax()] > truth[place].max() - 1e-9 for place in q)
-    row = {"seed": seed, "places": len(q), "right": right, "steps": steps(q)}
+    row = {"program": program, "seed": seed, "places": len(q), "right": right, "steps": steps(q)}
     return {FOLDER / "gridworld.csv": row}
 
 
-def main():
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--seeds", type=int, default=100, help="seeds 0, 1, ... (default: 100)")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
-    options = parser.parse_args()
-    done = set(read("gridworld")["seed"])
-    run([seed for seed in range(options.seeds) if seed not in done], work, options.jobs)
-
-
 if __name__ == "__main__":
-    main()
+    run_missing(__doc__, "gridworld", ["gridworld"], work, seeds=100)

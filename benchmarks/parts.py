@@ -5,7 +5,6 @@
 A line of results/parts.csv for each variant and seed; what is there already is not run again.
 """
 
-import argparse
 import contextlib
 import importlib
 from unittest.mock import patch
@@ -13,7 +12,7 @@ from unittest.mock import patch
 import gymnasium as gym
 import numpy as np
 import torch
-from seeds import FOLDER, line, read, run, train_script
+from seeds import FOLDER, line, run_missing, train_script
 
 import a2c_cartpole
 import dqn_cartpole
@@ -144,7 +143,8 @@ VARIANTS = {  # script: {variant: (settings, what is replaced: {name in the scri
 
 def work(task):
     """Trains one variant on one seed."""
-    name, variant, seed = task
+    program, seed = task
+    name, variant = program.split(": ", 1)
     settings, replaced = VARIANTS[name][variant]
     with contextlib.ExitStack() as stack:
         for path, substitute in replaced.items():
@@ -154,27 +154,9 @@ def work(task):
                 where = getattr(where, part)
             stack.enter_context(patch.object(where, attribute, substitute))
         agent, result = train_script(name, seed, **settings)
-    return {FOLDER / "parts.csv": line(f"{name}: {variant}", seed, agent, result)}
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=40, help="seeds 0, 1, ... (default: 40)")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
-    options = parser.parse_args()
-    table = read("parts")
-    done = set(table[["program", "seed"]].itertuples(index=False, name=None))
-    tasks = [
-        (name, variant, seed)
-        for seed in range(options.seeds)
-        for name, variants in VARIANTS.items()
-        for variant in variants
-        if (f"{name}: {variant}", seed) not in done
-    ]
-    run(tasks, work, options.jobs)
+    return {FOLDER / "parts.csv": line(program, seed, agent, result)}
 
 
 if __name__ == "__main__":
-    main()
+    programs = [f"{name}: {variant}" for name, variants in VARIANTS.items() for variant in variants]
+    run_missing(__doc__, "parts", programs, work, seeds=40)

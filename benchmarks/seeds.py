@@ -145,6 +145,19 @@ def run(tasks, work, jobs):
                     writer.writerow(row)
 
 
+def run_missing(doc, table, programs, work, seeds):
+    """The command line of a benchmark: does what is not in the table yet, seed by seed."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, formatter_class=form)
+    words = f"seeds 0, 1, ... (default: {seeds})"
+    parser.add_argument("--seeds", type=int, default=seeds, help=words)
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
+    options = parser.parse_args()
+    done = set(read(table)[["program", "seed"]].itertuples(index=False, name=None))
+    tasks = [(program, seed) for seed in range(options.seeds) for program in programs]
+    run([task for task in tasks if task not in done], work, options.jobs)
+
+
 def main():
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)

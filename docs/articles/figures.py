@@ -1,6 +1,6 @@
-"""Draws the figures of docs/articles/: memories, the sum tree, networks, returns, Breakout's frames.
+"""Draws the figures of these pages: memories, the sum tree, networks, returns, Breakout's frames.
 
-python benchmarks/article_figures.py
+    python docs/articles/figures.py
 
 What is written in them is formulas and numbers, so that they serve pages in all languages.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).parent.parent
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent.parent
 sys.path.insert(0, str(ROOT))
-FOLDER = ROOT / "docs" / "articles"
 ERRORS = np.array([0.3, 0.1, 1.0, 0.2, 0.6, 0.1, 0.9, 0.4])
 
 
