@@ -96,7 +96,7 @@ def run(start):
 
     def run(name, *arguments):
         process = start(name, *arguments)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out, err
 
     return run

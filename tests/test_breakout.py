@@ -549,7 +549,7 @@ def test_a_signal_stops_saves_and_is_resumed_with_all_settings(
     out = tmp_path / "out"
     wait_for_steps(process, 100)
     process.send_signal(number)
-    text, err = process.communicate(timeout=60)
+    text, err = process.communicate(timeout=600)
     assert process.returncode == 0 and "Traceback" not in err
     assert "game  score" not in text and "Interrupted. Go on with --resume" in text
     assert sorted(os.listdir(out)) == STOPPED
@@ -747,7 +747,7 @@ assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == before[:2]
 @pytest.mark.slow
 def test_an_import_and_a_thread_leave_the_world_alone(tmp_path):
     command = [sys.executable, "-W", "error", "-c", ALONE, *SHORT, "--output-dir", tmp_path / "out"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == TRAINED
 
@@ -876,7 +876,7 @@ def test_two_processes_share_weights_and_the_mean_gradient(torchrun, tmp_path):
     np.savez(tmp_path / "data.npz", **data, reward=rng.normal(size=shape).astype(np.float32))
     (tmp_path / "worker.py").write_text(WORKER)
     process = torchrun("worker.py", *SHORT, "--steps=1010", "--output-dir=out")
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert re.findall(r"^[\d,]+ steps", out, re.M) == ["1,020 steps"]
     assert out.count("Results are in") == out.count("game  score") == 1
@@ -896,7 +896,7 @@ def test_a_signal_to_torchrun_ends_all_and_leaves_a_checkpoint(torchrun, tmp_pat
     process = torchrun(ROOT / "a2c_breakout.py", "--num-envs=4", "--output-dir=out")
     wait_for_steps(process, 100)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert sorted(os.listdir(tmp_path / "out")) == STOPPED
     assert steps_in(tmp_path / "out" / "checkpoint.pth") >= 80
 

@@ -196,7 +196,7 @@ def test_ctrl_c_stops_and_saves(start, tmp_path):
     assert process.stdout.readline().startswith("episode")
     assert process.stdout.readline().split()[0] == "10"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     assert "Interrupted: what was learned is kept.\nNot solved after " in out
     folder = tmp_path / "runs" / "dqn_cartpole"
@@ -310,7 +310,7 @@ def test_an_import_and_a_thread_leave_the_world_alone(script, tmp_path):
         lines = iter(process.stdout.readline, "")
         assert "ready\n" in lines, process.stderr.read()
         process.terminate()
-        assert process.wait(timeout=10) == -signal.SIGTERM
+        assert process.wait(timeout=60) == -signal.SIGTERM
         assert process.stderr.read() == ""
     finally:
         process.kill()
@@ -377,7 +377,7 @@ def test_processes_forked_after_a_training_train_too(script, tmp_path):
         command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        assert process.communicate(timeout=60)[0].endswith("[1, 2]\n")
+        assert process.communicate(timeout=600)[0].endswith("[1, 2]\n")
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # the workers too

@@ -15,7 +15,7 @@ def execute(notebook, folder):
     """Runs a notebook; returns the text it printed and the types of the pictures it showed."""
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     resources = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
     printed = [output for output in outputs if output.output_type == "stream"]
@@ -63,7 +63,7 @@ def kernel(tmp_path):
     def kernel(code, interrupt_at=None):
         text, sent = "", client.execute(code)
         while True:
-            message = client.get_iopub_msg(timeout=120)
+            message = client.get_iopub_msg(timeout=600)
             if message["parent_header"].get("msg_id") != sent:
                 continue
             assert message["msg_type"] != "error", message["content"]
