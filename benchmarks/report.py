@@ -123,7 +123,7 @@ def written():
         seeds = tables.short(rows), "script", language
         blocks[name] = {"seeds": seeds, "agent": (agent, steps, language)}
     page = (ROOT / "docs" / "exercises.md").read_text(encoding="utf-8")
-    tried = tables.exercises(read("exercises"), own_task.labels(page))
+    tried = tables.exercises(read("exercises"), own_task.labels(page), rows)
     for name, language in EXERCISES.items():
         blocks[name] = {"exercises": (tried, "exercise", language)}
     texts, missing = {ROOT / "docs" / "diffs.md": diffs.page()}, []

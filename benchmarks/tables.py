@@ -179,8 +179,11 @@ def own_task(rows):
     return pd.DataFrame(table).T
 
 
-def exercises(rows, labels):
-    """The commands of the exercises: medians, in brackets the worst seed."""
+def exercises(rows, labels, unchanged):
+    """The scripts as they are and the exercises' commands: medians, in brackets the worst seed."""
+    own = unchanged[unchanged.seed < 5].rename(columns={"evaluation_mean": "return_mean"})
+    rows = pd.concat([own, rows])
+    labels = {f"{name}_cartpole": f"`{name}_cartpole.py`" for name in SCRIPTS} | labels
 
     def pair(values, worst, form=count):
         return f"{form(values.median())} ({form(worst)})"
