@@ -224,7 +224,7 @@ class Agent:
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.network = ActorCritic(num_actions, bfloat16).to(device)
         # A large gradient after many small ones makes a step 1 / sqrt(1 - alpha) times as long as
-        # usual: 4.5 times; with the book's 0.99 10 times, and two of four trainings broke down
+        # usual: 4.5 times; with the book's 0.99 10 times, and two of five trainings broke down
         self.optimizer = torch.optim.RMSprop(
             self.network.parameters(), lr=config.learning_rate, alpha=0.95, eps=1e-5
         )
@@ -640,7 +640,7 @@ def parse(arguments):
 
 
 def set_threads(threads):
-    """Let torch compute with so many threads; 0: half of the cores, the games need the others."""
+    """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
         most = torch.get_num_threads()  # torchrun or OMP_NUM_THREADS may have limited them
         threads = max(1, min(most, os.cpu_count() // 2))

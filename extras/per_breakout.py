@@ -786,7 +786,7 @@ def parse(arguments):
 
 
 def set_threads(threads):
-    """Let torch compute with so many threads; 0: half of the cores, the games need the others."""
+    """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
         most = torch.get_num_threads()  # torchrun or OMP_NUM_THREADS may have limited them
         threads = max(1, min(most, os.cpu_count() // 2))
