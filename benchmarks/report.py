@@ -91,6 +91,7 @@ def written():
     rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
     steps = "environment steps of training"
     agent = tables.agent(history, games)
+    thousand = tables.seeds(tables.groups(read("thousand"))).drop(columns="seconds")
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
     blocks = {  # a page's block: its table, and what stands above the first column
         "docs/results_cartpole.md": {
@@ -98,7 +99,7 @@ def written():
             "ratios": (tables.ratios(rows, costs["learning"]), "script / compared with"),
             "costs": (tables.costs(costs), "cost"),
             "exchanged": (exchanged, "program"),
-            "thousand": (tables.seeds(tables.groups(read("thousand"))), "program"),
+            "thousand": (thousand, "program"),
         },
         "docs/results_breakout.md": {
             "speed": (tables.speed(speed["medians"]), "what runs"),
