@@ -57,7 +57,7 @@ def expectations(rows, history, games):
         ("a2c_breakout", history, games),
         ("extras/per_breakout", *map(read, Q_AGENT)),
     ):
-        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training"
+        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training, of an earlier version"
         score = f"{scores.score.mean():.0f} in {len(scores)} whole games"
         yield name, f"the agent in weights/: mean score {score} ({million})."
 

@@ -44,7 +44,8 @@ How to run it:
     python extras/per_breakout.py [--seed 3] ...         # train, for hours
     python extras/per_breakout.py --resume               # go on
 
-Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million steps, one training).
+Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million steps, one training,
+of an earlier version).
 """
 
 # %% Imports
