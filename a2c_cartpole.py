@@ -84,6 +84,7 @@ class Config:
     max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
 
     def __post_init__(self):
+        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]

@@ -84,6 +84,7 @@ class Config:
     q_limit: float = setting(1.0, "clips next values; returns lie in [-1, 0]", low=0)
 
     def __post_init__(self):
+        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]

@@ -86,6 +86,7 @@ class Config:
     uniform_steps: int = setting(0, "steps with equal priorities; the book: 30 episodes", low=0)
 
     def __post_init__(self):
+        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]

@@ -120,6 +120,7 @@ class Config:
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
+        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
