@@ -52,7 +52,7 @@ def keep(name, run, rows):
     if path.exists():
         old = pd.read_csv(path)
         rows = pd.concat([old[old.run != run], rows]).reindex(columns=old.columns)
-    rows.to_csv(path, index=False)
+    rows.convert_dtypes().to_csv(path, index=False)  # whole numbers stay whole beside gaps
 
 
 def main():

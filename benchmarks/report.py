@@ -53,11 +53,11 @@ def expectations(rows, history, games):
             name,
             f"{medians}, {seconds:.1f} s (medians; {seeds} solved); greedy {number(mean)} steps.",
         )
-    for name, curve, scores in (
-        ("a2c_breakout", history, games),
-        ("extras/per_breakout", *map(read, Q_AGENT)),
+    for name, curve, scores, version in (
+        ("a2c_breakout", history, games, ""),
+        ("extras/per_breakout", *map(read, Q_AGENT), ", of an earlier version"),
     ):
-        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training, of an earlier version"
+        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training{version}"
         score = f"{scores.score.mean():.0f} in {len(scores)} whole games"
         yield name, f"the agent in weights/: mean score {score} ({million})."
 
