@@ -30,6 +30,12 @@ def pytest_unconfigure():
             vars(thing).pop("ale", None)
 
 
+@pytest.fixture(autouse=True)
+def no_notebook(monkeypatch):
+    """A test that ran a kernel may leave ipykernel imported: scripts would show pictures then."""
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+
+
 class Scripted:
     """Stands for AtariVectorEnv: lives and games end where a list of random numbers says so."""
 
