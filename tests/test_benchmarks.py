@@ -134,13 +134,8 @@ def test_a_run_is_kept_in_place_of_what_was_there_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(breakout_games, "FOLDER", tmp_path)
     (tmp_path / "table.csv").write_text("run,game,score,bricks\na,1,7,3\nb,1,8,4\n")
     breakout_games.keep("table", "a", pandas.DataFrame({"game": [1, 2], "score": [5, 6]}))
-    rows = pandas.read_csv(tmp_path / "table.csv")
-    assert list(rows) == ["run", "game", "score", "bricks"]
-    assert rows[["run", "game", "score"]].to_numpy().tolist() == [
-        ["b", 1, 8],
-        ["a", 1, 5],
-        ["a", 2, 6],
-    ]
+    kept = (tmp_path / "table.csv").read_text()
+    assert kept == "run,game,score,bricks\nb,1,8,4\na,1,5,\na,2,6,\n"
 
 
 def test_what_a_network_claims_and_the_return_that_follows():
