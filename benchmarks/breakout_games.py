@@ -1,12 +1,12 @@
 """Plays with agents of a2c_breakout.py as others do, and keeps their trainings: results/breakout_*.csv.
 
     python a2c_breakout.py --seed 1 --threads 1 --output-dir runs/alpha_0.95_seed_1
-    python benchmarks/breakout_games.py runs/alpha_0.95_seed_1 [--games 100]
+    python benchmarks/breakout_games.py runs/alpha_0.95_seed_1 [--temperature 1] [--games 100] [--five-minutes]
 
 The folder's name is the run's. Its history.csv goes into results/breakout_alpha.csv. With its weights.pth whole games are
 played, by default 100 of at most 108,000 frames (half an hour); results/breakout_games.csv gets a line a game: score;
-score after 4,500 steps (five minutes); steps; and lives left, none unless the limit cut the game. What is there
-of the same run is replaced.
+score after 4,500 steps (five minutes); steps; and lives left, none unless the limit cut the game. Games that are no
+longer than five minutes go into results/breakout_temperature.csv. What is there of the same run is replaced.
 """
 
 import argparse
@@ -61,13 +61,18 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--games", type=int, default=100)
+    parser.add_argument("--temperature", type=float, default=script.Config.temperature)
+    parser.add_argument("--five-minutes", action="store_true")
     options = parser.parse_args()
     run = options.folder.name
-    keep("breakout_alpha", run, pd.read_csv(options.folder / "history.csv"))
-    agent = script.Agent(script.Config(seed=options.seed))
+    if (options.folder / "history.csv").exists():
+        keep("breakout_alpha", run, pd.read_csv(options.folder / "history.csv"))
+    agent = script.Agent(script.Config(seed=options.seed, temperature=options.temperature))
     script.load_weights(agent, options.folder / "weights.pth")
-    table = play(agent, options.seed, options.games)
-    keep("breakout_games", run, table)
+    limit = 4 * FIVE_MINUTES if options.five_minutes else LIMIT
+    table = play(agent, options.seed, options.games, limit)
+    kept = "breakout_temperature" if options.five_minutes else "breakout_games"
+    keep(kept, f"{run}_temperature_{options.temperature:g}", table)
     print(table.describe().round(1).to_string())
 
 

@@ -92,6 +92,7 @@ def written():
     steps = "environment steps of training"
     agent = tables.agent(history, games)
     thousand = tables.seeds(tables.groups(read("thousand"))).drop(columns="seconds")
+    short = tables.games(read("breakout_temperature"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
     blocks = {  # a page's block: its table, and what stands above the first column
         "docs/results_cartpole.md": {
@@ -105,6 +106,7 @@ def written():
             "speed": (tables.speed(speed["medians"]), "what runs"),
             "a2c_alpha": (tables.a2c_seeds(read("breakout_alpha")), "run"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
+            "a2c_temperature": (short.drop(columns="after five minutes"), "agent"),
         },
         "docs/results_q_breakout.md": {
             "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),

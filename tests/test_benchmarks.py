@@ -1,6 +1,7 @@
 """The benchmarks of the articles' settings, the grid world and Breakout's games measure what they say."""
 
 import importlib
+import sys
 
 import article_port
 import articles
@@ -128,6 +129,32 @@ def test_scores_stop_where_a_game_ends(monkeypatch):
     assert table.steps.tolist() == table.score.tolist() == [120, 50]
     assert table.lives.tolist() == [3, 0]
     assert table.five_minutes.tolist() == [40, 40]  # the step that reaches the limit counts
+
+
+def test_games_are_kept_with_their_limit_and_temperature(tmp_path, monkeypatch):
+    """Half an hour and five minutes in tables of their own; without a history, too."""
+    played = []
+
+    def play(agent, seed, games, limit):
+        played.append((agent.config.temperature, seed, games, limit))
+        return pandas.DataFrame({"game": [1], "score": [5]})
+
+    monkeypatch.setattr(breakout_games, "FOLDER", tmp_path)
+    monkeypatch.setattr(breakout_games, "play", play)
+    run = tmp_path / "run_3"
+    run.mkdir()
+    weights = articles.ROOT / "weights" / "a2c_breakout.pth"
+    (run / "weights.pth").write_bytes(weights.read_bytes())
+    line = ["breakout_games.py", str(run), "--seed=3"]
+    for arguments in ([], ["--temperature=0.05", "--games=4", "--five-minutes"]):
+        monkeypatch.setattr(sys, "argv", line + arguments)
+        breakout_games.main()
+    assert played == [(0.7, 3, 100, 108_000), (0.05, 3, 4, 18_000)]
+    kept = {path.stem: path.read_text().splitlines()[1] for path in tmp_path.glob("*.csv")}
+    assert kept == {
+        "breakout_games": "1,5,run_3_temperature_0.7",
+        "breakout_temperature": "1,5,run_3_temperature_0.05",
+    }
 
 
 def test_a_run_is_kept_in_place_of_what_was_there_of_it(tmp_path, monkeypatch):

@@ -43,6 +43,7 @@ DEFAULTS = {
     "fire": True,
     "max_frames": 18_000,
     "games": 10,
+    "temperature": 0.7,
     "checkpoint_every": 100_000,
 }
 
@@ -931,6 +932,22 @@ def test_no_two_processes_play_alike(monkeypatch, tmp_path):
 # Playing
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 1, 2])
+def test_play_samples_by_its_temperature_and_training_does_not(temperature):
+    """pi(a | s)^(1 / temperature), as a share: 0.01 takes the likeliest action."""
+    agent = Agent(Config(temperature=temperature))
+    share = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    agent.network.forward = lambda state: (share.log().expand(len(state), 4), state[:, 0, 0, 0])
+    state = np.zeros((100_000, 4, 1, 1), np.uint8)
+    powers = share.double() ** (1 / temperature)
+    for actions, expected in (
+        (agent.act(state), powers / powers.sum()),
+        (agent.sample(state)[0], share),
+    ):
+        shares = np.bincount(actions, minlength=4) / len(actions)
+        np.testing.assert_allclose(shares, expected, atol=0.008)  # 5 standard deviations
+
+
 @pytest.mark.slow
 def test_random_shows_the_task(monkeypatch, capsys, tmp_path):
     """Every action is as likely."""
@@ -1154,6 +1171,7 @@ BAD = [
     (["--value-coef", "inf"], "value_coef"),
     (["--max-frames", "0"], "max_frames"),
     (["--checkpoint-every", "0"], "checkpoint_every"),
+    (["play", "--temperature", "0"], "temperature must be from 0.01"),
     (["--fire", "0"], "0"),
     (["--seed", str(2**32)], "seed"),
     (["--threads", "some"], "'some'"),
