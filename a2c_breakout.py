@@ -43,7 +43,8 @@ How to run it:
     python a2c_breakout.py --resume               # go on
     torchrun --nproc-per-node 4 a2c_breakout.py --steps 2500000  # four processes, 10 million in all
 
-Expect: the agent in weights/: mean score 491 in 100 whole games (10.0 million steps, one training).
+Expect: the agent in weights/: mean score 491 in 100 games of up to 5 minutes (10.0 million steps,
+one training).
 """
 
 # %% Imports
@@ -95,7 +96,7 @@ class Config:
     ValueError if one makes no sense.
     """
 
-    seed: int = setting(0, "same seed, machine, --threads: same history", low=0, high=2**32 - 1)
+    seed: int = setting(0, "same seed, CPU, --threads: same history", low=0, high=2**32 - 1)
     steps: int = setting(10_000_000, "environment steps, of 4 frames each")
     num_envs: int = setting(32, "games played at once; the book has 16", high=10**4)
     num_steps: int = setting(5, "steps of each game per update, as in the book")
@@ -127,7 +128,7 @@ class Config:
 
 # %% Memory
 class Rollout(NamedTuple):
-    """T steps (rows) of N environments (columns); or one step, then (N,) each."""
+    """T steps (rows) of N environments (columns)."""
 
     log_prob: torch.Tensor  # (T, N), log pi(a | s) of the action taken, with gradient
     entropy: torch.Tensor  # (T, N), of pi(. | s), with gradient
@@ -144,18 +145,18 @@ class RolloutStorage:
     def __init__(self):
         self.steps = []
 
-    def insert(self, step):
-        """Store one step: a Rollout of (N,) each."""
+    def insert(self, *step):
+        """Store one step: what a Rollout names, in its order, (N,) each."""
         self.steps.append(step)
 
     def take(self):
         """Return all steps as one Rollout, (T, N) each, and forget them."""
-        columns = {}
-        for name in Rollout._fields:
-            rows = [torch.as_tensor(getattr(step, name)) for step in self.steps]
-            columns[name] = torch.stack(rows)  # (T, N)
+        columns = []
+        for column in zip(*self.steps, strict=True):  # the same field of all T steps
+            rows = [torch.as_tensor(row) for row in column]
+            columns.append(torch.stack(rows))  # (T, N)
         self.steps = []
-        return Rollout(**columns)
+        return Rollout(*columns)
 
 
 # %% Network
@@ -203,10 +204,11 @@ class ActorCritic(nn.Module):
 
 # %% Agent
 def best_device():
-    """Return the GPU if there is one (of torchrun's processes, each has its own), or the CPU."""
-    if torch.cuda.is_available():
+    """Return the GPU if there is one (one for each of torchrun's processes), or the CPU."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.device_count() >= processes:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and processes == 1:  # Apple's can't average gradients
         return torch.device("mps")
     return torch.device("cpu")
 
@@ -363,16 +365,7 @@ def run_steps(agent, games):
         valid &= ~games.served  # that FIRE was not the policy's choice
         if agent.config.clip_rewards:
             reward = np.sign(reward)
-        step = Rollout(
-            log_prob=log_prob,
-            entropy=entropy,
-            value=value,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            valid=valid,
-        )
-        storage.insert(step)
+        storage.insert(log_prob, entropy, value, reward, terminated, truncated, valid)
     return storage.take()
 
 
@@ -416,7 +409,7 @@ def play(agent, config):
     """Play config.games whole games at once, and print their scores; return (scores, pictures).
 
     scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
-    pictures: of the first game, at most three minutes.
+    pictures: of the first game, at most 4,500, three minutes of GIF.
     """
     torch.manual_seed(config.seed)
     games = Games(config.games, config.seed, config.max_frames, config.fire)
@@ -517,8 +510,8 @@ def plot(history, path):
 
 def animate(pictures, path):
     """Write a GIF, twice as large, 40 ms a picture, which is faster than the game."""
-    frames = [picture.resize((320, 420)) for picture in pictures]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
+    frames = (picture.resize((320, 420)) for picture in pictures)  # one at a time, to save memory
+    next(frames).save(path, save_all=True, append_images=frames, duration=40, loop=0)
 
 
 def save_table(path, header, rows):
@@ -531,6 +524,8 @@ def save_table(path, header, rows):
 
 def save_training(folder, agent, progress):
     """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
+    for result in ("scores.csv", "play.gif"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier agent
     half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
     torch.save(half, folder / "weights.pth")  # half the precision is enough to play
     save_table(folder / "history.csv", Update._fields, progress.history)
@@ -598,7 +593,8 @@ def load_checkpoint(path, given):
     with reading(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         config = Config(**saved["config"])
-        agent = Agent(config)
+    agent = Agent(config)
+    with reading(path):
         agent.network.load_state_dict(saved["network"])
         agent.optimizer.load_state_dict(saved["optimizer"])
         if RANK == 0:  # the others act differently
@@ -690,7 +686,9 @@ def run_train(given, options, folder):
         plot(progress.history, folder / "learning_curve.png")
         show(folder / "learning_curve.png")
     if progress.env_steps < config.steps:
-        print('Interrupted. Go on with --resume, in a notebook with main(["--resume"]).')
+        place = folder.as_posix()
+        print(f'Interrupted. Go on with --resume --output-dir "{place}",')
+        print(f'in a notebook with main(["--resume", "--output-dir", "{place}"]).')
     else:
         play_and_save(agent, config, options, folder)
     return agent
@@ -732,7 +730,8 @@ def main(arguments=()):
     given, options = parse(arguments)
     if options.resume and options.mode != "train":
         fail(f"--resume makes no sense with {options.mode}")
-    folder = options.output_dir or Path("runs", NAME, options.mode.replace("train", ""))
+    subfolder = "" if options.mode == "train" else options.mode
+    folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -98,7 +98,7 @@ class Config:
 
 # %% Memory
 class Rollout(NamedTuple):
-    """T steps (rows) of N environments (columns); or one step, then (N,) each."""
+    """T steps (rows) of N environments (columns)."""
 
     log_prob: torch.Tensor  # (T, N), log pi(a | s) of the action taken, with gradient
     entropy: torch.Tensor  # (T, N), of pi(. | s), with gradient
@@ -115,18 +115,18 @@ class RolloutStorage:
     def __init__(self):
         self.steps = []
 
-    def insert(self, step):
-        """Store one step: a Rollout of (N,) each."""
+    def insert(self, *step):
+        """Store one step: what a Rollout names, in its order, (N,) each."""
         self.steps.append(step)
 
     def take(self):
         """Return all steps as one Rollout, (T, N) each, and forget them."""
-        columns = {}
-        for name in Rollout._fields:
-            rows = [torch.as_tensor(getattr(step, name)) for step in self.steps]
-            columns[name] = torch.stack(rows)  # (T, N)
+        columns = []
+        for column in zip(*self.steps, strict=True):  # the same field of all T steps
+            rows = [torch.as_tensor(row) for row in column]
+            columns.append(torch.stack(rows))  # (T, N)
         self.steps = []
-        return Rollout(**columns)
+        return Rollout(*columns)
 
 
 # %% Network
@@ -250,16 +250,7 @@ def run_steps(agent, games):
     for _ in range(agent.config.num_steps):
         action, log_prob, entropy, value = agent.sample(games.state)
         reward, terminated, truncated, valid = games.step(action)
-        step = Rollout(
-            log_prob=log_prob,
-            entropy=entropy,
-            value=value,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            valid=valid,
-        )
-        storage.insert(step)
+        storage.insert(log_prob, entropy, value, reward, terminated, truncated, valid)
     return storage.take()
 
 
@@ -358,7 +349,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM meanwhile
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
     pictures = []
@@ -396,8 +387,8 @@ def plot(history, title, path):
 
 def save_training(folder, agent, history):
     """Write weights.pth and history.csv, before anything else can go wrong."""
-    for picture in ("learning_curve.png", "play.gif"):
-        (folder / picture).unlink(missing_ok=True)  # of an earlier run
+    for result in ("learning_curve.png", "play.gif", "summary.json"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier run
     torch.save(agent.network.state_dict(), folder / "weights.pth")
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)

@@ -308,7 +308,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM meanwhile
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
     pictures = []
@@ -345,8 +345,8 @@ def plot(history, title, path):
 
 def save_training(folder, agent, history):
     """Write weights.pth and history.csv, before anything else can go wrong."""
-    for picture in ("learning_curve.png", "play.gif"):
-        (folder / picture).unlink(missing_ok=True)  # of an earlier run
+    for result in ("learning_curve.png", "play.gif", "summary.json"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier run
     torch.save(agent.q_network.state_dict(), folder / "weights.pth")
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)

@@ -26,7 +26,8 @@ Book: Ogawa 2018, chapter 5. We depart from them so:
 - The reward is -1 for a fall and else 0 (book: also +1 at the time limit, which ends the return).
 - The target network moves a little at every update (paper: a copy now and then), as in Lillicrap
   et al. 2015, arXiv 1509.02971.
-- The next value is clipped to [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow.
+- The next value is clipped to [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow. (Cut at
+  0, their noise could only go down.)
 - A random action has a constant probability (papers and book: it falls).
 - After an episode without a fall come tests, until the next fall. The agent neither explores nor
   learns in them: only so does one see what the policy can do.
@@ -315,7 +316,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM meanwhile
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
     pictures = []
@@ -352,8 +353,8 @@ def plot(history, title, path):
 
 def save_training(folder, agent, history):
     """Write weights.pth and history.csv, before anything else can go wrong."""
-    for picture in ("learning_curve.png", "play.gif"):
-        (folder / picture).unlink(missing_ok=True)  # of an earlier run
+    for result in ("learning_curve.png", "play.gif", "summary.json"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier run
     torch.save(agent.q_network.state_dict(), folder / "weights.pth")
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)

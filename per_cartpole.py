@@ -24,7 +24,7 @@ large TD error delta = y - Q(s, a) more often. New ideas since ddqn_cartpole.py:
     loss = mean_i w_i * Huber(delta_i)
 
 Paper: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1. Book:
-Ogawa 2018, chapter 6.4, whose list of errors is slower and has no weights. We depart from them so:
+Ogawa 2018, chapter 6.4, whose list takes O(N) per draw and has no weights. We depart from them so:
 
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
 
@@ -223,7 +223,7 @@ class ReplayMemory:
 
     def update_priorities(self, index, td_error):
         """Set the priorities of the transitions at index (B,) from their TD errors (B,)."""
-        # Until then all keep the same priority
+        # For the first uniform_steps transitions all keep the same priority
         if self.pushed < self.config.uniform_steps:
             return
         priority = np.abs(td_error) + self.config.priority_epsilon
@@ -405,7 +405,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM meanwhile
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
     pictures = []
@@ -442,8 +442,8 @@ def plot(history, title, path):
 
 def save_training(folder, agent, history):
     """Write weights.pth and history.csv, before anything else can go wrong."""
-    for picture in ("learning_curve.png", "play.gif"):
-        (folder / picture).unlink(missing_ok=True)  # of an earlier run
+    for result in ("learning_curve.png", "play.gif", "summary.json"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier run
     torch.save(agent.q_network.state_dict(), folder / "weights.pth")
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)

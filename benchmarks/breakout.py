@@ -122,7 +122,7 @@ def network(bfloat16, steps):
     def update():
         for state in states[:-1]:
             _, log_prob, entropy, value = agent.sample(state)
-            storage.insert(script.Rollout(log_prob, entropy, value, reward, no, no, ~no))
+            storage.insert(log_prob, entropy, value, reward, no, no, ~no)
         agent.learn(storage.take(), states[-1])
 
     for _ in range(WARM_UP // num_envs // 5):

@@ -53,12 +53,12 @@ def expectations(rows, history, games):
             name,
             f"{medians}, {seconds:.1f} s (medians; {seeds} solved); greedy {number(mean)} steps.",
         )
-    for name, curve, scores, version in (
-        ("a2c_breakout", history, games, ""),
-        ("extras/per_breakout", *map(read, Q_AGENT), ", of an earlier version"),
+    for name, curve, scores, limit, version in (
+        ("a2c_breakout", history, games, "5 minutes", ""),
+        ("extras/per_breakout", *map(read, Q_AGENT), "half an hour", ", of an earlier version"),
     ):
         million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training{version}"
-        score = f"{scores.score.mean():.0f} in {len(scores)} whole games"
+        score = f"{scores.score.mean():.0f} in {len(scores)} games of up to {limit}"
         yield name, f"the agent in weights/: mean score {score} ({million})."
 
 

@@ -20,7 +20,7 @@ a2c_breakout.py. New ideas since these two:
 3. Epsilon falls: at first every action is random, in the end one in a hundred.
 4. The target network is a copy, made anew every 250 updates.
 
-    y_t  = r_t + ... + gamma^(n-1) r_t+n-1 + gamma^n Q_target(s_t+n, argmax_a Q(s_t+n, a))
+    y_t  = r_t + ... + gamma^(n-1) r_(t+n-1) + gamma^n Q_target(s_(t+n), argmax_a Q(s_(t+n), a))
     P(i) = p_i^alpha / sum_k p_k^alpha,    p_i = |y_i - Q(s_i, a_i)| + eps
     loss = mean_i w_i * Huber(y_i - Q(s_i, a_i)),    w_i = (N P(i))^-beta / max_j w_j
 
@@ -44,8 +44,8 @@ How to run it:
     python extras/per_breakout.py [--seed 3] ...         # train, for hours
     python extras/per_breakout.py --resume               # go on
 
-Expect: the agent in weights/: mean score 126 in 100 whole games (2.0 million steps, one training,
-of an earlier version).
+Expect: the agent in weights/: mean score 126 in 100 games of up to half an hour (2.0 million steps,
+one training, of an earlier version).
 """
 
 # %% Imports
@@ -94,7 +94,7 @@ class Config:
     ValueError if one makes no sense.
     """
 
-    seed: int = setting(0, "same seed, machine, --threads: same history", low=0, high=2**32 - 1)
+    seed: int = setting(0, "same seed, CPU, --threads: same history", low=0, high=2**32 - 1)
     steps: int = setting(2_000_000, "environment steps, of 4 frames each")
     num_envs: int = setting(8, "games played at once; the article has 1", high=10**4)
     double: bool = setting(True, "target of double DQN; else of DQN", low=0, high=1)
@@ -279,7 +279,7 @@ class ReplayMemory:
     def n_step_return(self, row, game):
         """Return reward, discount and row of the next state, (B,) each, of games (B,) at rows (B,).
 
-        reward: r_t + gamma * r_t+1 + ..., n of them, or up to the end of the life or the game.
+        reward: r_t + gamma * r_(t+1) + ..., n of them, or up to the end of the life or the game.
         """
         reward = np.zeros(len(row))
         discount = np.ones(len(row))
@@ -516,7 +516,10 @@ class Progress:
         return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
 
     def record(self):
-        """Add a line to the history."""
+        """Add a line to the history, if there is anything new."""
+        recorded = self.history[-1].env_steps if self.history else 0
+        if self.env_steps == recorded:
+            return
         last = self.scores[-100:]
         update = Update(
             env_steps=self.env_steps,
@@ -582,13 +585,14 @@ def train(config, agent=None, progress=None, checkpoint=None):
             progress.seconds = time.perf_counter() - start
             bar.update(progress.env_steps - before)
             bar.set_postfix_str(progress.mean_score(), refresh=False)
-            if passed(16_000, before, progress.env_steps) or progress.env_steps >= config.steps:
+            if passed(16_000, before, progress.env_steps):
                 progress.record()
             if checkpoint and passed(config.checkpoint_every, before, progress.env_steps):
                 save_checkpoint(checkpoint, agent, progress)
     except KeyboardInterrupt:
         pass  # what was learned is kept
     bar.close()
+    progress.record()
     if checkpoint:
         save_checkpoint(checkpoint, agent, progress)
     return agent, progress
@@ -603,7 +607,7 @@ def play(agent, config):
     """Play config.games whole games at once, and print their scores; return (scores, pictures).
 
     scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
-    pictures: of the first game, at most three minutes.
+    pictures: of the first game, at most 4,500, three minutes of GIF.
     """
     agent.rng = np.random.default_rng([config.seed, 3])  # the same games whatever was before
     games = Games(config.games, config.seed, config.max_frames, config.fire)
@@ -654,8 +658,8 @@ def plot(history, path):
 
 def animate(pictures, path):
     """Write a GIF, twice as large, 40 ms a picture, which is faster than the game."""
-    frames = [picture.resize((320, 420)) for picture in pictures]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40, loop=0)
+    frames = (picture.resize((320, 420)) for picture in pictures)  # one at a time, to save memory
+    next(frames).save(path, save_all=True, append_images=frames, duration=40, loop=0)
 
 
 def save_table(path, header, rows):
@@ -668,6 +672,8 @@ def save_table(path, header, rows):
 
 def save_training(folder, agent, progress):
     """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
+    for result in ("scores.csv", "play.gif"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier agent
     half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
     torch.save(half, folder / "weights.pth")  # half the precision is enough to play
     save_table(folder / "history.csv", Update._fields, progress.history)
@@ -740,7 +746,8 @@ def load_checkpoint(path, given):
     with reading(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         config = Config(**saved["config"])
-        agent = Agent(config)
+    agent = Agent(config)
+    with reading(path):
         agent.q_network.load_state_dict(saved["q_network"])
         agent.target_network.load_state_dict(saved["target_network"])
         agent.optimizer.load_state_dict(saved["optimizer"])
@@ -825,7 +832,9 @@ def run_train(given, options, folder):
         plot(progress.history, folder / "learning_curve.png")
         show(folder / "learning_curve.png")
     if progress.env_steps < config.steps:
-        print('Interrupted. Go on with --resume, in a notebook with main(["--resume"]).')
+        place = folder.as_posix()
+        print(f'Interrupted. Go on with --resume --output-dir "{place}",')
+        print(f'in a notebook with main(["--resume", "--output-dir", "{place}"]).')
     else:
         play_and_save(agent, config, options, folder)
     return agent
@@ -855,7 +864,8 @@ def main(arguments=()):
     given, options = parse(arguments)
     if options.resume and options.mode != "train":
         fail(f"--resume makes no sense with {options.mode}")
-    folder = options.output_dir or Path("runs", NAME, options.mode.replace("train", ""))
+    subfolder = "" if options.mode == "train" else options.mode
+    folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -116,21 +116,13 @@ def played(script, agent, num_envs=6, seed=0):
     for t in range(5):
         action, log_prob, entropy, value = agent.sample(states[t])
         actions.append(action)
-        step = script.Rollout(
-            log_prob=log_prob,
-            entropy=entropy,
-            value=value,
-            reward=reward[t],
-            terminated=terminated[t],
-            truncated=truncated[t],
-            valid=valid[t],
-        )
-        storage.insert(step)
+        step = log_prob, entropy, value, reward[t], terminated[t], truncated[t], valid[t]
+        storage.insert(*step)
     rollout = storage.take()
     assert np.array_equal(rollout.reward, reward) and np.array_equal(rollout.valid, valid)
     assert np.array_equal(rollout.terminated, terminated)
     assert np.array_equal(rollout.truncated, truncated)
-    storage.insert(step)
+    storage.insert(*step)
     assert len(storage.take().value) == 1  # what was taken is forgotten
     return states, np.array(actions), rollout
 
@@ -184,7 +176,7 @@ def test_a_rollout_of_resets_is_no_nan(script):
     _, log_prob, entropy, value = agent.sample(state)
     no = np.zeros(3, bool)
     storage = script.RolloutStorage()
-    storage.insert(script.Rollout(log_prob, entropy, value, np.ones(3, np.float32), no, no, no))
+    storage.insert(log_prob, entropy, value, np.ones(3, np.float32), no, no, no)
     before = copy.deepcopy(agent.network.state_dict())
     assert agent.learn(storage.take(), state) == 0
     torch.testing.assert_close(agent.network.state_dict(), before, rtol=0, atol=0)
@@ -216,9 +208,9 @@ def test_cartpole_masks_the_step_that_only_starts_over(monkeypatch):
         states.append(state)
         return sample(self, state)
 
-    def watched_insert(self, step):
-        steps.append(step)
-        insert(self, step)
+    def watched_insert(self, *step):
+        steps.append(cartpole.Rollout(*step))
+        insert(self, *step)
 
     monkeypatch.setattr(cartpole.Agent, "sample", watched_sample)
     monkeypatch.setattr(cartpole.RolloutStorage, "insert", watched_insert)
