@@ -35,6 +35,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
@@ -382,6 +383,7 @@ def parse(arguments):
     try:
         config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
         options.output_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return config, options

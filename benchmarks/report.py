@@ -105,6 +105,7 @@ def written():
         "docs/results_breakout.md": {
             "speed": (tables.speed(speed["medians"]), "what runs"),
             "a2c_alpha": (tables.a2c_seeds(read("breakout_alpha")), "run"),
+            "alpha_steps": (tables.alpha_steps(read("breakout_alpha_steps")), "goes on from"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
             "a2c_temperature": (short.drop(columns="after five minutes"), "agent"),
         },

@@ -165,6 +165,24 @@ def games(rows):
     return pd.DataFrame(table).T
 
 
+def alpha_steps(rows):
+    """How far single updates move the policy of A2C on Breakout; the shares are each seed's."""
+    rows = rows[rows["update"] > 100]  # the average of squares is of the new alpha then
+    table = {}
+    for run, group in rows.groupby(
+        rows.run.str.replace(r", seed \d+$", "", regex=True), sort=False
+    ):
+        shares = (group.kl > 0.02).groupby(group.run).mean()
+        table[run] = {
+            "updates": len(group),
+            "median": f"{group.kl.median():.2g}",
+            "95th percentile": f"{group.kl.quantile(0.95):.2g}",
+            "largest": f"{group.kl.max():.2g}",
+            "above 0.02": ", ".join(f"{share:.1%}" for share in shares),
+        }
+    return pd.DataFrame(table).T
+
+
 def own_task(rows):
     """Other tasks, by the diffs of docs/own_task.md: returns of 100 episodes after the training."""
     table, wanted = {}, {"acrobot": -100}

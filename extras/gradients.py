@@ -17,7 +17,7 @@ Three examples, each harder than the last: a valley (two numbers), a line throug
 weights), a sine through points (a network). Beside the first part of the notebook on
 ゼロから作る Deep Learning 4, which uses DeZero.
 
-    python gradients.py [--seed 3] [--output-dir DIR]
+    python extras/gradients.py [--seed 3] [--output-dir DIR]
 """
 
 # %% Imports

@@ -57,6 +57,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -713,9 +714,10 @@ def reading(path):
 
 
 def load_weights(agent, path):
-    """Give an agent the weights that this script wrote; no code in them is run."""
+    """Give an agent the weights of a file or checkpoint; no code in it is run."""
     with reading(path):
         weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = weights.get("q_network", weights)  # a checkpoint has more
         if len(weights["head.bias"]) != agent.q_network.head.out_features:
             fail(f"{path} is of the other head: was it trained with --dueling, or without?")
         agent.q_network.load_state_dict(weights)
@@ -756,6 +758,8 @@ def load_checkpoint(path, given):
         progress = Progress(**saved["progress"])
         progress.history = [Update(*row) for row in progress.history]
     config.steps = given.get("steps", config.steps)
+    if given.get("steps", progress.env_steps) < progress.env_steps:
+        fail(f"steps must be at least the {progress.env_steps} that are done, not {config.steps}")
     for name, value in given.items():
         kept = getattr(config, name)
         if value != kept:
@@ -783,9 +787,15 @@ def parse(arguments):
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    parser.add_argument("--weights", type=Path, default=weights, metavar="FILE", help="to play")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=f"to play ({weights})")
     parser.add_argument("--threads", type=int, default=0, metavar="X", help="0: half the cores (0)")
     options = parser.parse_args(arguments)
+    if not 0 <= options.threads <= 256:
+        fail(f"threads must be from 0 to 256, not {options.threads}")
+    if options.mode == "play":
+        options.weights = options.weights or weights
+    elif options.weights:
+        fail(f"--weights makes no sense with {options.mode}")
     given = {f.name: getattr(options, f.name) for f in fields(Config) if f.name in options}
     try:
         Config(**given)
@@ -828,7 +838,7 @@ def run_train(given, options, folder):
     save_training(folder, agent, progress)
     games = len(progress.scores)
     print(f"{progress.env_steps:,} steps, {games:,} games, {progress.seconds:,.0f} s.")
-    if not options.no_media:
+    if progress.scores and not options.no_media:
         plot(progress.history, folder / "learning_curve.png")
         show(folder / "learning_curve.png")
     if progress.env_steps < config.steps:
@@ -843,8 +853,11 @@ def run_train(given, options, folder):
 def play_and_save(agent, config, options, folder):
     """Play, and write scores.csv, and the first game as play.gif."""
     scores, pictures = play(agent, config)
+    if not scores:
+        return  # interrupted: what is there stays
     save_table(folder / "scores.csv", ("game", "score"), sorted(scores.items()))
-    if pictures and not options.no_media:
+    (folder / "play.gif").unlink(missing_ok=True)  # of other games
+    if not options.no_media:
         animate(pictures, folder / "play.gif")
         show(folder / "play.gif")
         print(f"The first game is in {folder / 'play.gif'}.")
@@ -868,6 +881,7 @@ def main(arguments=()):
     folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # can the folder be written?
     except OSError as error:
         fail(error)
     set_threads(options.threads)

@@ -44,7 +44,10 @@ L = \frac{1}{B} \sum_i w_i \, \mathrm{Huber}(\delta_i)""",
 CALLS = {  # what the last cells do, where it is not main(["--seed", "0"])
     "a2c_breakout": (
         'agent = main(["random", "--games", "2", "--max-frames", "1200"])',
-        'agent = main(["--seed", str(seed), "--steps", "8000", "--max-frames", "600"])',
+        'look = Path("runs", "first_look")\n'
+        '(look / "checkpoint.pth").unlink(missing_ok=True)  # so that this cell can run again\n'
+        'flags = ["--steps", "8000", "--max-frames", "600", "--output-dir", str(look)]\n'
+        'agent = main(["--seed", str(seed), *flags])',
         'weights = "../weights/a2c_breakout.pth"\n'
         'agent = main(["play", "--weights", weights, "--games", "4", "--max-frames", "1600"])',
     ),

@@ -456,6 +456,22 @@ def test_weights_of_either_precision_and_format_load(half, new, tmp_path):
         assert weight.dtype == torch.float32 and torch.equal(weight, weights[name].float())
 
 
+def test_the_weights_of_a_checkpoint_load(tmp_path):
+    saved = Agent(Config())
+    breakout.save_checkpoint(tmp_path / "checkpoint.pth", saved, Progress())
+    agent = Agent(Config(seed=1))
+    breakout.load_weights(agent, tmp_path / "checkpoint.pth")
+    weights = saved.network.state_dict()
+    torch.testing.assert_close(agent.network.state_dict(), weights, rtol=0, atol=0)
+
+
+def test_scores_do_not_stand_beside_the_animation_of_other_games(monkeypatch, tmp_path):
+    (tmp_path / "play.gif").write_text("of before")
+    monkeypatch.setattr(breakout, "play", lambda agent, config: ({1: 3}, []))
+    breakout.main(["play", "--output-dir", str(tmp_path), "--no-media"])
+    assert os.listdir(tmp_path) == ["scores.csv"]
+
+
 @pytest.mark.parametrize("there, wanted", [(True, True), (True, False), (False, True)])
 def test_bfloat16_is_used_where_the_cpu_has_it_unless_turned_off(
     there, wanted, monkeypatch, tmp_path
@@ -605,16 +621,17 @@ def test_ctrl_c_in_play_keeps_the_games_that_are_over(mode, monkeypatch, capsys,
 
 
 def test_ctrl_c_before_any_game_is_over(monkeypatch, capsys, tmp_path):
-    """No mean of nothing, an empty table."""
+    """No mean of nothing, and what is there stays."""
 
     def interrupted(self, action):
         raise KeyboardInterrupt
 
+    for name in ("scores.csv", "play.gif"):
+        (tmp_path / name).write_text("of before")
     monkeypatch.setattr(Games, "step", interrupted)
     breakout.main(["play", "--output-dir", str(tmp_path)])
     assert "mean" not in capsys.readouterr().out
-    assert read_csv(tmp_path / "scores.csv") == [["game", "score"]]
-    assert os.listdir(tmp_path) == ["scores.csv"]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of before"] * 2
 
 
 @pytest.mark.slow
@@ -1146,6 +1163,7 @@ def test_bad_checkpoints_and_other_settings_are_one_line(
     refuse([*resume, "--games", 3, "--steps", 500], "games is 10", only)
     refuse([*resume, "--no-fire"], "fire is True", "not False", only)
     refuse([*resume, "--steps", 0], "steps must be")
+    refuse([*resume, "--steps", 99], "steps must be at least the 100 that are done, not 99")
     for name in [*foreign_files(tmp_path, good), "no_history"]:
         path.unlink()
         if name == "no_history":
@@ -1176,6 +1194,11 @@ BAD = [
     (["--fire", "0"], "0"),
     (["--seed", str(2**32)], "seed"),
     (["--threads", "some"], "'some'"),
+    (["--threads", "-1"], "threads must be from 0 to 256, not -1"),
+    (["play", "--threads", "257"], "threads must be from 0 to 256, not 257"),
+    (["--weights", "w.pth"], "--weights makes no sense with train"),
+    (["random", "--weights", "w.pth"], "--weights makes no sense with random"),
+    (["--output-dir", "/proc"], "/proc"),
     (["--step=3"], "--step"),
     (["--output-dir", "file"], "file"),
     (["--output-dir", "file/below"], "file/below"),
@@ -1245,4 +1268,5 @@ def test_every_flag_sets_its_field():
     assert (options.mode, options.no_media, options.threads) == ("play", True, 3)
     assert (str(options.output_dir), str(options.weights)) == ("a/b", "w.pth")
     assert breakout.parse(["--fire", "--seed=0"])[0] == {"fire": True, "seed": 0}
-    assert breakout.parse([])[0] == {} and breakout.parse([])[1].weights == SHIPPED
+    given, options = breakout.parse(["play"])
+    assert given == {} and options.weights == SHIPPED

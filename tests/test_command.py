@@ -140,6 +140,7 @@ BAD = [
     (["--output-dir", "file"], "file"),
     (["--output-dir", "file/below"], "file/below"),
     (["--output-dir", "/proc/nothing"], "/proc/nothing"),
+    (["--output-dir", "/proc"], "/proc"),
 ]
 
 
