@@ -487,7 +487,7 @@ class Progress:
         self.losses = []
 
     def mean_score(self):
-        """Return words on the last 100 games."""
+        """Return words such as "mean score 12.3", on the last 100 games."""
         return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
 
 

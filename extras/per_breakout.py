@@ -513,7 +513,7 @@ class Progress:
     history: list = field(default_factory=list)  # of Update
 
     def mean_score(self):
-        """Return words on the last 100 games."""
+        """Return words such as "mean score 12.3", on the last 100 games."""
         return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
 
     def record(self):
