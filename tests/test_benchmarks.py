@@ -6,6 +6,7 @@ import sys
 import article_port
 import articles
 import breakout_games
+import breakout_steps
 import compare
 import grid  # puts extras/ on the path
 import gridworld
@@ -174,3 +175,24 @@ def test_what_a_network_claims_and_the_return_that_follows():
     assert claimed == 0.25 and -(0.9**7) <= value <= -(0.9**9)
     agent.greedy = lambda state: (state[:, 2] + state[:, 3] > 0).astype(int)  # never falls
     assert compare.look(agent, 0) == (0.25, 0.0)
+
+
+def test_an_update_moves_the_policy_as_far_as_its_alpha_lets_it(monkeypatch, tmp_path):
+    """The same rollouts with two alphas, and with a rate of 0."""
+
+    def states(agent, games):
+        return torch.from_numpy(games.state.copy())
+
+    monkeypatch.setattr(breakout_steps, "probes", states)
+    for rate in (1e-3, 0.0):
+        config = a2c_breakout.Config(num_envs=3, steps=2000, learning_rate=rate)
+        agent = a2c_breakout.Agent(config)
+        progress = a2c_breakout.Progress(env_steps=1000)
+        a2c_breakout.save_checkpoint(tmp_path / f"{rate}.pth", agent, progress)
+    run, far = breakout_steps.follow(tmp_path / "0.001.pth", 0.99, 4, 2)
+    assert run == "0.00 million steps, alpha 0.99, seed 4"
+    _, near = breakout_steps.follow(tmp_path / "0.001.pth", 0.5, 4, 2)
+    _, still = breakout_steps.follow(tmp_path / "0.0.pth", 0.5, 4, 2)
+    # The first gradient g moves a weight by rate * g / sqrt((1 - alpha) g^2)
+    assert float(far.kl[0]) > 5 * float(near.kl[0]) > 0
+    assert still.kl.astype(float).tolist() == [0, 0]
