@@ -65,17 +65,20 @@ def dots(groups):
 
 
 def a2c_games(games):
-    """Scores of whole games of A2C on Breakout, and what the walls are worth."""
-    axes = Figure(figsize=(8, 3.5), layout="constrained").subplots()
-    runs = {run.replace("_", " "): rows.score for run, rows in games.groupby("run", sort=False)}
-    axes.hist(runs.values(), np.arange(0, 865, 24), stacked=True, label=list(runs))
-    axes.margins(y=0.2)
+    """Scores of whole games of A2C on Breakout, those of today's script, and the walls."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    today = games[games.run.str.startswith("alpha")]
+    runs = {run.replace("_", " "): rows.score for run, rows in today.groupby("run", sort=False)}
+    axes.hist(runs.values(), np.arange(216, 865, 36), label=list(runs))
+    axes.margins(y=0.15)
     for wall, name in (432, "the wall"), (864, "the second wall, the game's end"):
         axes.axvline(wall, color="0.3", linestyle="--", linewidth=1)
         axes.text(wall - 5, axes.get_ylim()[1] * 0.95, name, ha="right", va="top")
     axes.set(xlabel="score of a game", ylabel="games")
-    axes.legend(loc="upper left")
-    return axes.figure
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def a2c_breakout(history):

@@ -757,9 +757,10 @@ def load_checkpoint(path, given):
         agent.rng.bit_generator.state = saved["random_actions"]
         progress = Progress(**saved["progress"])
         progress.history = [Update(*row) for row in progress.history]
-    config.steps = given.get("steps", config.steps)
-    if given.get("steps", progress.env_steps) < progress.env_steps:
-        fail(f"steps must be at least the {progress.env_steps} that are done, not {config.steps}")
+    steps = given.get("steps", config.steps)
+    if steps < min(config.steps, progress.env_steps):
+        fail(f"steps must be at least the {progress.env_steps} that are done, not {steps}")
+    config.steps = steps
     for name, value in given.items():
         kept = getattr(config, name)
         if value != kept:
