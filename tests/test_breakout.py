@@ -462,6 +462,27 @@ def test_weights_of_either_precision_and_format_load(half, new, tmp_path):
         assert weight.dtype == torch.float32 and torch.equal(weight, weights[name].float())
 
 
+DEVICES = [  # GPUs of Nvidia; whether there is one of Apple; processes, the number of this one
+    (1, False, 1, 0, "cuda:0"),
+    (4, True, 4, 3, "cuda:3"),
+    (2, False, 4, 1, "cpu"),  # some would have none
+    (0, True, 1, 0, "mps"),
+    (0, True, 2, 1, "cpu"),  # gradients can't be averaged there
+    (0, False, 1, 0, "cpu"),
+]
+
+
+@pytest.mark.parametrize("gpus, apple, processes, rank, device", DEVICES)
+def test_each_process_has_a_gpu_or_none_has(gpus, apple, processes, rank, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+    if processes > 1:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+    assert str(breakout.best_device()) == device
+
+
 def test_the_weights_of_a_checkpoint_load(tmp_path):
     saved = Agent(Config())
     breakout.save_checkpoint(tmp_path / "checkpoint.pth", saved, Progress())
