@@ -153,7 +153,8 @@ class RolloutStorage:
     def take(self):
         """Return all steps as one Rollout, (T, N) each, and forget them."""
         columns = []
-        for column in zip(*self.steps, strict=True):  # the same field of all T steps
+        # Each time the same field of all T steps
+        for column in zip(*self.steps, strict=True):
             rows = [torch.as_tensor(row) for row in column]
             columns.append(torch.stack(rows))  # (T, N)
         self.steps = []
@@ -209,7 +210,8 @@ def best_device():
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.device_count() >= processes:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if torch.backends.mps.is_available() and processes == 1:  # Apple's can't average gradients
+    # Several processes average their gradients, which Apple's GPU can't
+    if torch.backends.mps.is_available() and processes == 1:
         return torch.device("mps")
     return torch.device("cpu")
 
@@ -414,7 +416,8 @@ def play(agent, config):
     """
     torch.manual_seed(config.seed)
     games = Games(config.games, config.seed, config.max_frames, config.fire)
-    screen = make_env(1, config.max_frames, colour=True)  # the first game again, for people
+    # The first game again, for people
+    screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
     scores = {}
     pictures = []
@@ -511,7 +514,8 @@ def plot(history, path):
 
 def animate(pictures, path):
     """Write a GIF, twice as large, 40 ms a picture, which is faster than the game."""
-    frames = (picture.resize((320, 420)) for picture in pictures)  # one at a time, to save memory
+    # One at a time: a list of all would take twice the memory
+    frames = (picture.resize((320, 420)) for picture in pictures)
     next(frames).save(path, save_all=True, append_images=frames, duration=40, loop=0)
 
 
@@ -528,7 +532,8 @@ def save_training(folder, agent, progress):
     for result in ("scores.csv", "play.gif"):
         (folder / result).unlink(missing_ok=True)  # of an earlier agent
     half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
-    torch.save(half, folder / "weights.pth")  # half the precision is enough to play
+    # Half the precision is enough to play
+    torch.save(half, folder / "weights.pth")
     save_table(folder / "history.csv", Update._fields, progress.history)
     summary = {
         "script": NAME,
@@ -595,7 +600,7 @@ def load_checkpoint(path, given):
     with reading(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         config = Config(**saved["config"])
-    agent = Agent(config)
+    agent = Agent(config)  # its faults are not the file's
     with reading(path):
         agent.network.load_state_dict(saved["network"])
         agent.optimizer.load_state_dict(saved["optimizer"])
@@ -654,7 +659,8 @@ def parse(arguments):
 def set_threads(threads):
     """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
-        most = torch.get_num_threads()  # torchrun or OMP_NUM_THREADS may have limited them
+        # OMP_NUM_THREADS or torchrun may have limited them
+        most = torch.get_num_threads()
         threads = max(1, min(most, os.cpu_count() // 2))
     torch.set_num_threads(threads)
 
@@ -697,9 +703,7 @@ def run_train(given, options, folder):
         plot(progress.history, folder / "learning_curve.png")
         show(folder / "learning_curve.png")
     if progress.env_steps < config.steps:
-        place = folder.as_posix()
-        print(f'Interrupted. Go on with --resume --output-dir "{place}",')
-        print(f'in a notebook with main(["--resume", "--output-dir", "{place}"]).')
+        print(f'Interrupted. Go on with --resume --output-dir "{folder}".')
     else:
         play_and_save(agent, config, options, folder)
     return agent
@@ -748,7 +752,8 @@ def main(arguments=()):
     folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # can the folder be written?
+        # A folder that can't be written is found out now, not after the training
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         fail(error)
     set_threads(options.threads)

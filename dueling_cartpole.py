@@ -312,7 +312,8 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM meanwhile
+    # Else SDL would swallow SIGTERM meanwhile
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
     pictures = []
@@ -386,7 +387,8 @@ def parse(arguments):
     try:
         config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
+        # A folder that can't be written is found out now, not after the training
+        tempfile.TemporaryFile(dir=options.output_dir).close()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return config, options

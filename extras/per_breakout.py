@@ -131,8 +131,10 @@ class Config:
                 number = "" if f.type is float else "a whole number "
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
-        least = self.num_envs * (self.n_step + 5)  # of fewer, none may be ready to be drawn
-        most = self.memory_size - self.num_envs  # more may never be in the memory
+        # Of fewer, none may be ready to be drawn
+        least = self.num_envs * (self.n_step + 5)
+        # More may never be in the memory
+        most = self.memory_size - self.num_envs
         if not least <= self.learn_start <= most:
             which = f"num_envs * (n_step + 5), {least}, to memory_size - num_envs, {most}"
             raise ValueError(f"learn_start must be from {which}, not {self.learn_start}")
@@ -333,7 +335,8 @@ class QNetwork(nn.Module):
             nn.Linear(64 * 7 * 7, 512),
             nn.ReLU(),
         )
-        outputs = 1 + num_actions if dueling else num_actions  # V and the advantages, or Q
+        # V and the advantages, or Q
+        outputs = 1 + num_actions if dueling else num_actions
         self.head = nn.Linear(512, outputs)
         self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
@@ -371,7 +374,8 @@ class Agent:
         torch.manual_seed(config.seed)
         self.config = config
         self.num_actions = num_actions
-        self.rng = np.random.default_rng([config.seed, 2])  # for actions; torch's: for batches
+        # For actions; torch's: for batches
+        self.rng = np.random.default_rng([config.seed, 2])
         device = best_device()
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.q_network = QNetwork(num_actions, config.dueling, bfloat16).to(device)
@@ -478,7 +482,8 @@ class Games:
         self.score += reward
         self.finished += self.score[self.ended].tolist()
         self.state = np.concatenate([self.state[:, 1:], frame], 1)
-        self.state[self.life_begins, :3] = 0  # no pictures of the life before
+        # No pictures of the life before
+        self.state[self.life_begins, :3] = 0
         # The return ends with the life, though the game goes on and the wall stays
         return reward.astype(np.float32), terminated | life_lost, truncated, valid
 
@@ -574,7 +579,8 @@ def train(config, agent=None, progress=None, checkpoint=None):
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
     start = time.perf_counter() - progress.seconds
     bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps")
-    if checkpoint:  # at once, so that no other training starts in this folder
+    # At once, so that no other training starts in this folder
+    if checkpoint:
         save_checkpoint(checkpoint, agent, progress)
     try:
         while progress.env_steps < config.steps:
@@ -610,9 +616,11 @@ def play(agent, config):
     scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
     pictures: of the first game, at most 4,500, three minutes of GIF.
     """
-    agent.rng = np.random.default_rng([config.seed, 3])  # the same games whatever was before
+    # The same games whatever was before
+    agent.rng = np.random.default_rng([config.seed, 3])
     games = Games(config.games, config.seed, config.max_frames, config.fire)
-    screen = make_env(1, config.max_frames, colour=True)  # the first game again, for people
+    # The first game again, for people
+    screen = make_env(1, config.max_frames, colour=True)
     screen.reset(seed=games.seeds[:1])
     scores = {}
     pictures = []
@@ -659,7 +667,8 @@ def plot(history, path):
 
 def animate(pictures, path):
     """Write a GIF, twice as large, 40 ms a picture, which is faster than the game."""
-    frames = (picture.resize((320, 420)) for picture in pictures)  # one at a time, to save memory
+    # One at a time: a list of all would take twice the memory
+    frames = (picture.resize((320, 420)) for picture in pictures)
     next(frames).save(path, save_all=True, append_images=frames, duration=40, loop=0)
 
 
@@ -676,7 +685,8 @@ def save_training(folder, agent, progress):
     for result in ("scores.csv", "play.gif"):
         (folder / result).unlink(missing_ok=True)  # of an earlier agent
     half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
-    torch.save(half, folder / "weights.pth")  # half the precision is enough to play
+    # Half the precision is enough to play
+    torch.save(half, folder / "weights.pth")
     save_table(folder / "history.csv", Update._fields, progress.history)
     summary = {
         "script": NAME,
@@ -725,7 +735,8 @@ def load_weights(agent, path):
 
 def save_checkpoint(path, agent, progress):
     """Write a new file, then put it in place of the old one: one of them is always whole."""
-    history = [tuple(row) for row in progress.history]  # only plain types are loaded again
+    # Only plain types are loaded again
+    history = [tuple(row) for row in progress.history]
     content = {
         "q_network": agent.q_network.state_dict(),
         "target_network": agent.target_network.state_dict(),
@@ -748,7 +759,7 @@ def load_checkpoint(path, given):
     with reading(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         config = Config(**saved["config"])
-    agent = Agent(config)
+    agent = Agent(config)  # its faults are not the file's
     with reading(path):
         agent.q_network.load_state_dict(saved["q_network"])
         agent.target_network.load_state_dict(saved["target_network"])
@@ -808,7 +819,8 @@ def parse(arguments):
 def set_threads(threads):
     """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
-        most = torch.get_num_threads()  # torchrun or OMP_NUM_THREADS may have limited them
+        # OMP_NUM_THREADS or torchrun may have limited them
+        most = torch.get_num_threads()
         threads = max(1, min(most, os.cpu_count() // 2))
     torch.set_num_threads(threads)
 
@@ -843,9 +855,7 @@ def run_train(given, options, folder):
         plot(progress.history, folder / "learning_curve.png")
         show(folder / "learning_curve.png")
     if progress.env_steps < config.steps:
-        place = folder.as_posix()
-        print(f'Interrupted. Go on with --resume --output-dir "{place}",')
-        print(f'in a notebook with main(["--resume", "--output-dir", "{place}"]).')
+        print(f'Interrupted. Go on with --resume --output-dir "{folder}".')
     else:
         play_and_save(agent, config, options, folder)
     return agent
@@ -882,7 +892,8 @@ def main(arguments=()):
     folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # can the folder be written?
+        # A folder that can't be written is found out now, not after the training
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         fail(error)
     set_threads(options.threads)

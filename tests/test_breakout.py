@@ -596,7 +596,7 @@ def test_a_signal_stops_saves_and_is_resumed_with_all_settings(
     text, err = process.communicate(timeout=600)
     assert process.returncode == 0 and "Traceback" not in err
     assert "game  score" not in text
-    assert 'Interrupted. Go on with --resume --output-dir "out",' in text
+    assert 'Interrupted. Go on with --resume --output-dir "out".' in text
     assert sorted(os.listdir(out)) == stopped(out)
     done = json.loads((out / "summary.json").read_text(encoding="utf-8"))["env_steps"]
     assert done >= 100 and steps_in(out / "checkpoint.pth") == done
