@@ -649,6 +649,13 @@ def test_ctrl_c_in_play_keeps_the_games_that_are_over(mode, monkeypatch, capsys,
     assert sorted(os.listdir(tmp_path / "out")) == sorted([*trained, "play.gif", "scores.csv"])
 
 
+def test_no_games_of_an_earlier_agent_stay_beside_new_weights(tmp_path):
+    for name in ("scores.csv", "play.gif"):
+        (tmp_path / name).write_text("of an earlier agent")
+    breakout.save_training(tmp_path, Agent(Config()), Progress())
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "summary.json", "weights.pth"]
+
+
 def test_ctrl_c_before_any_game_is_over(monkeypatch, capsys, tmp_path):
     """No mean of nothing, and what is there stays."""
 
@@ -1175,6 +1182,16 @@ def test_bad_weights_are_one_line(refuse, tmp_path):
     torch.save(good | {"actor.weight": torch.zeros(6, 512)}, tmp_path / "other_game.pth")
     for name in [*names, "nowhere", "missing", "other_game"]:
         refuse(["play", "--output-dir", ".", "--weights", f"{name}.pth"], f"{name}.pth")
+
+
+def test_a_fault_of_the_agent_is_not_called_a_damaged_file(monkeypatch, tmp_path):
+    def agent(config):
+        raise RuntimeError("out of memory")
+
+    breakout.save_checkpoint(tmp_path / "checkpoint.pth", Agent(Config()), Progress())
+    monkeypatch.setattr(breakout, "Agent", agent)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        breakout.load_checkpoint(tmp_path / "checkpoint.pth", {})
 
 
 def test_bad_checkpoints_and_other_settings_are_one_line(

@@ -230,7 +230,7 @@ def test_ctrl_c_in_the_first_steps_still_saves(script, monkeypatch, capsys, tmp_
 @pytest.mark.parametrize("step", ["evaluate", "plot", "film", "animate"])
 @TWO
 def test_what_fails_after_training_costs_no_training(script, step, error, monkeypatch, tmp_path):
-    """A second Ctrl-C, or a package that is missing. Pictures of an earlier run are gone."""
+    """A second Ctrl-C, or a package that is missing. Results of an earlier run are gone."""
 
     def fail(*arguments):
         raise error
@@ -241,8 +241,8 @@ def test_what_fails_after_training_costs_no_training(script, step, error, monkey
     for name in ("plot", "film", "animate"):
         monkeypatch.setattr(script, name, no_pictures)
     monkeypatch.setattr(script, step, fail)
-    for picture in PICTURES:
-        (tmp_path / picture).write_text("of an earlier run")
+    for result in (*PICTURES, "summary.json"):
+        (tmp_path / result).write_text("of an earlier run")
     with pytest.raises(error):
         limit = "--steps=80" if script.NAME == "a2c_cartpole" else "--episodes=1"
         script.main([limit, "--output-dir", str(tmp_path)])

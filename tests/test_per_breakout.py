@@ -491,6 +491,13 @@ def test_the_target_network_is_copied_every_so_many_updates(monkeypatch, scripte
     assert all(copied == updates // 7 * 7 for updates, copied in seen), seen
 
 
+def test_no_games_of_an_earlier_agent_stay_beside_new_weights(tmp_path):
+    for name in ("scores.csv", "play.gif"):
+        (tmp_path / name).write_text("of an earlier agent")
+    per.save_training(tmp_path, Agent(Config()), per.Progress())
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "summary.json", "weights.pth"]
+
+
 def test_a_resumed_training_skips_no_line_of_its_history(monkeypatch, scripted):
     """Of 16,000 steps each, whatever the last line before was; None where there is no number."""
     config = Config(steps=33_000, num_envs=32, memory_size=640, learn_start=600, epsilon=1.0)
