@@ -55,7 +55,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -120,11 +119,11 @@ class Config:
             value = getattr(self, f.name)
             low = f.metadata["low"]
             high = f.metadata["high"]
-            kind = Real if f.type is float else Integral  # a bool is a whole number, too
+            kind = Real if type(f.default) is float else Integral  # for a bool, too
             if not isinstance(value, kind) or not low <= value <= high:
-                number = "" if f.type is float else "a whole number "
+                number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
-            setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
+            setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
@@ -146,19 +145,18 @@ class RolloutStorage:
     def __init__(self):
         self.steps = []
 
-    def insert(self, *step):
-        """Store one step: what a Rollout names, in its order, (N,) each."""
+    def insert(self, **step):
+        """Store one step: the fields of a Rollout, (N,) each."""
         self.steps.append(step)
 
     def take(self):
         """Return all steps as one Rollout, (T, N) each, and forget them."""
-        columns = []
-        # Each time the same field of all T steps
-        for column in zip(*self.steps, strict=True):
-            rows = [torch.as_tensor(row) for row in column]
-            columns.append(torch.stack(rows))  # (T, N)
+        columns = {}
+        for name in Rollout._fields:
+            rows = [torch.as_tensor(step[name]) for step in self.steps]
+            columns[name] = torch.stack(rows)  # (T, N)
         self.steps = []
-        return Rollout(*columns)
+        return Rollout(**columns)
 
 
 # %% Network
@@ -368,7 +366,15 @@ def run_steps(agent, games):
         valid &= ~games.served  # that FIRE was not the policy's choice
         if agent.config.clip_rewards:
             reward = np.sign(reward)
-        storage.insert(log_prob, entropy, value, reward, terminated, truncated, valid)
+        storage.insert(
+            log_prob=log_prob,
+            entropy=entropy,
+            value=value,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+        )
     return storage.take()
 
 
@@ -529,8 +535,6 @@ def save_table(path, header, rows):
 
 def save_training(folder, agent, progress):
     """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
-    for result in ("scores.csv", "play.gif"):
-        (folder / result).unlink(missing_ok=True)  # of an earlier agent
     half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
     # Half the precision is enough to play
     torch.save(half, folder / "weights.pth")
@@ -542,6 +546,8 @@ def save_training(folder, agent, progress):
         "train_seconds": progress.seconds,
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+    for result in ("scores.csv", "play.gif"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier agent
 
 
 def show(path):
@@ -632,9 +638,10 @@ def parse(arguments):
     switch = argparse.BooleanOptionalAction
     for f in fields(Config):
         flag = "--" + f.name.replace("_", "-")
-        kind = {"action": switch} if f.type is bool else {"type": f.type, "metavar": "X"}
+        kind = type(f.default)
+        form = {"action": switch} if kind is bool else {"type": kind, "metavar": "X"}
         reason = f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, default=argparse.SUPPRESS, help=reason, **kind)
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=reason, **form)
     weights = HERE / "weights" / f"{NAME}.pth"
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
@@ -753,7 +760,9 @@ def main(arguments=()):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A folder that can't be written is found out now, not after the training
-        tempfile.TemporaryFile(dir=folder).close()
+        probe = folder / "probe"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         fail(error)
     set_threads(options.threads)

@@ -42,7 +42,6 @@ import csv
 import json
 import os
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
@@ -90,11 +89,11 @@ class Config:
             value = getattr(self, f.name)
             low = f.metadata["low"]
             high = f.metadata["high"]
-            kind = Integral if f.type is int else Real
+            kind = Integral if type(f.default) is int else Real
             if not isinstance(value, kind) or not low <= value <= high:
-                number = "a whole number " if f.type is int else ""
+                number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
-            setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
+            setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
 
 
 # %% Memory
@@ -116,19 +115,18 @@ class RolloutStorage:
     def __init__(self):
         self.steps = []
 
-    def insert(self, *step):
-        """Store one step: what a Rollout names, in its order, (N,) each."""
+    def insert(self, **step):
+        """Store one step: the fields of a Rollout, (N,) each."""
         self.steps.append(step)
 
     def take(self):
         """Return all steps as one Rollout, (T, N) each, and forget them."""
-        columns = []
-        # Each time the same field of all T steps
-        for column in zip(*self.steps, strict=True):
-            rows = [torch.as_tensor(row) for row in column]
-            columns.append(torch.stack(rows))  # (T, N)
+        columns = {}
+        for name in Rollout._fields:
+            rows = [torch.as_tensor(step[name]) for step in self.steps]
+            columns[name] = torch.stack(rows)  # (T, N)
         self.steps = []
-        return Rollout(*columns)
+        return Rollout(**columns)
 
 
 # %% Network
@@ -230,7 +228,7 @@ class Games:
         valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
         self.steps[self.ended] = 0
         self.state, reward, terminated, truncated, _ = self.env.step(action)
-        self.steps += valid
+        self.steps[valid] += 1
         self.ended = terminated | truncated
         self.finished += self.steps[self.ended].tolist()
         return reward.astype(np.float32), terminated, truncated, valid
@@ -252,7 +250,15 @@ def run_steps(agent, games):
     for _ in range(agent.config.num_steps):
         action, log_prob, entropy, value = agent.sample(games.state)
         reward, terminated, truncated, valid = games.step(action)
-        storage.insert(log_prob, entropy, value, reward, terminated, truncated, valid)
+        storage.insert(
+            log_prob=log_prob,
+            entropy=entropy,
+            value=value,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+        )
     return storage.take()
 
 
@@ -342,7 +348,7 @@ def evaluate(agent, config, seed, episodes=100):
     running = np.ones(episodes, bool)
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
-        steps += running  # 1 for each that still runs
+        steps[running] += 1
         running &= ~(terminated | truncated)  # one that starts over counts no more
     return steps
 
@@ -390,13 +396,13 @@ def plot(history, title, path):
 
 def save_training(folder, agent, history):
     """Write weights.pth and history.csv, before anything else can go wrong."""
-    for result in ("learning_curve.png", "play.gif", "summary.json"):
-        (folder / result).unlink(missing_ok=True)  # of an earlier run
     torch.save(agent.network.state_dict(), folder / "weights.pth")
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Update._fields)
         writer.writerows(history)
+    for result in ("learning_curve.png", "play.gif", "summary.json"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier run
 
 
 def show(path):
@@ -420,15 +426,14 @@ def parse(arguments):
     for f in fields(Config):
         flag = "--" + f.name.replace("_", "-")
         reason = f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, type=f.type, default=f.default, metavar="X", help=reason)
+        kind = type(f.default)
+        parser.add_argument(flag, type=kind, default=f.default, metavar="X", help=reason)
     parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
     options = parser.parse_args(arguments)
     try:
         config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        # A folder that can't be written is found out now, not after the training
-        tempfile.TemporaryFile(dir=options.output_dir).close()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return config, options

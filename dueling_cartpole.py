@@ -35,7 +35,6 @@ import csv
 import json
 import os
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
@@ -82,11 +81,11 @@ class Config:
             value = getattr(self, f.name)
             low = f.metadata["low"]
             high = f.metadata["high"]
-            kind = Integral if f.type is int else Real
+            kind = Integral if type(f.default) is int else Real
             if not isinstance(value, kind) or not low <= value <= high:
-                number = "a whole number " if f.type is int else ""
+                number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
-            setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
+            setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
         if self.memory_size < self.batch_size:  # it would never learn
             raise ValueError("memory_size must be at least batch_size")
 
@@ -303,7 +302,7 @@ def evaluate(agent, config, seed, episodes=100):
     running = np.ones(episodes, bool)
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
-        steps += running  # 1 for each that still runs
+        steps[running] += 1
         running &= ~(terminated | truncated)  # one that starts over counts no more
     return steps
 
@@ -350,13 +349,13 @@ def plot(history, title, path):
 
 def save_training(folder, agent, history):
     """Write weights.pth and history.csv, before anything else can go wrong."""
-    for result in ("learning_curve.png", "play.gif", "summary.json"):
-        (folder / result).unlink(missing_ok=True)  # of an earlier run
     torch.save(agent.q_network.state_dict(), folder / "weights.pth")
     with open(folder / "history.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Episode._fields)
         writer.writerows(history)
+    for result in ("learning_curve.png", "play.gif", "summary.json"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier run
 
 
 def show(path):
@@ -380,15 +379,14 @@ def parse(arguments):
     for f in fields(Config):
         flag = "--" + f.name.replace("_", "-")
         reason = f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, type=f.type, default=f.default, metavar="X", help=reason)
+        kind = type(f.default)
+        parser.add_argument(flag, type=kind, default=f.default, metavar="X", help=reason)
     parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
     options = parser.parse_args(arguments)
     try:
         config = Config(**{f.name: getattr(options, f.name) for f in fields(Config)})
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        # A folder that can't be written is found out now, not after the training
-        tempfile.TemporaryFile(dir=options.output_dir).close()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return config, options

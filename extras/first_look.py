@@ -18,7 +18,6 @@ Beside 「倒立振子問題」 and 「経験再生」 in the notebook on ゼロ
 import argparse
 import os
 import sys
-import tempfile
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +171,6 @@ def parse(arguments):
         parser.error(f"seed must be from 0 to {2**32 - 1}, not {options.seed}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
     except OSError as error:
         parser.error(str(error))
     return options

@@ -21,7 +21,6 @@ Beside 「DQN未満」 in the notebook on ゼロから作る Deep Learning 4.
 import argparse
 import itertools
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,7 +184,7 @@ def optimal(gamma):
     """Return the true {place: Q (4,)}, by value iteration."""
     env = GridWorld()
     q = {place: np.zeros(4) for place in env.states()}
-    for _ in range(100):  # more than enough: the goal is at most six steps away
+    for _ in range(100):  # more than enough: the goal is at most five steps away
         for place, action in itertools.product(q, range(4)):
             there, reward = env.move(place, action)
             next_q = q[there].max() if there in q else 0.0
@@ -244,6 +243,7 @@ def draw_policy(axes, q, truth):
 
 def draw_loss(axes, history, width=50):
     """Draw the loss of each episode, and the mean of `width` of them."""
+    width = min(width, len(history))
     means = np.convolve(history, np.ones(width) / width, mode="valid")
     axes.semilogy(history, color="0.8", linewidth=0.8, label="an episode")
     axes.semilogy(np.arange(width - 1, len(history)), means, label=f"mean of {width}")
@@ -275,7 +275,6 @@ def parse(arguments):
         parser.error(f"seed must be from 0 to {2**32 - 1}, not {options.seed}")
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=options.output_dir).close()  # can the folder be written?
     except OSError as error:
         parser.error(str(error))
     return options

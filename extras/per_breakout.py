@@ -57,7 +57,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -126,11 +125,11 @@ class Config:
             value = getattr(self, f.name)
             low = f.metadata["low"]
             high = f.metadata["high"]
-            kind = Real if f.type is float else Integral  # a bool is a whole number, too
+            kind = Real if type(f.default) is float else Integral  # for a bool, too
             if not isinstance(value, kind) or not low <= value <= high:
-                number = "" if f.type is float else "a whole number "
+                number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
-            setattr(self, f.name, f.type(value))  # NumPy's numbers become Python's
+            setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
         # Of fewer, none may be ready to be drawn
         least = self.num_envs * (self.n_step + 5)
         # More may never be in the memory
@@ -157,14 +156,13 @@ class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
     Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n. With leaves 3, 1, 0, 4
-    the root is 8, its children are 4 and 4; find(3.5) goes left, then right with 0.5, to leaf 1.
+    the root is 8, its children are 4 and 4; find of 3.5 goes left, then right with 0.5, to leaf 1.
     """
 
     def __init__(self, capacity):
         # Steps from a leaf to the root
         self.depth = (capacity - 1).bit_length()
         self.first_leaf = 2**self.depth
-        # float64, since rounding errors add up
         self.nodes = np.zeros(2 * self.first_leaf)
 
     def __getitem__(self, leaf):
@@ -260,7 +258,7 @@ class ReplayMemory:
     def draw(self, batch_size):
         """Return places (B,), one drawn from each of batch_size equal parts of the total.
 
-        So no batch has only large priorities, or only small ones.
+        So how often each is drawn depends less on chance than with independent draws.
         """
         offset = torch.rand(batch_size, dtype=torch.float64).numpy()
         fraction = (np.arange(batch_size) + offset) / batch_size  # (B,), of the total
@@ -682,8 +680,6 @@ def save_table(path, header, rows):
 
 def save_training(folder, agent, progress):
     """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
-    for result in ("scores.csv", "play.gif"):
-        (folder / result).unlink(missing_ok=True)  # of an earlier agent
     half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
     # Half the precision is enough to play
     torch.save(half, folder / "weights.pth")
@@ -695,6 +691,8 @@ def save_training(folder, agent, progress):
         "train_seconds": progress.seconds,
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+    for result in ("scores.csv", "play.gif"):
+        (folder / result).unlink(missing_ok=True)  # of an earlier agent
 
 
 def show(path):
@@ -792,9 +790,10 @@ def parse(arguments):
     switch = argparse.BooleanOptionalAction
     for f in fields(Config):
         flag = "--" + f.name.replace("_", "-")
-        kind = {"action": switch} if f.type is bool else {"type": f.type, "metavar": "X"}
+        kind = type(f.default)
+        form = {"action": switch} if kind is bool else {"type": kind, "metavar": "X"}
         reason = f"{f.metadata['reason']} ({f.default})"
-        parser.add_argument(flag, default=argparse.SUPPRESS, help=reason, **kind)
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=reason, **form)
     weights = HERE / "weights" / f"{NAME}.pth"
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
@@ -893,7 +892,9 @@ def main(arguments=()):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A folder that can't be written is found out now, not after the training
-        tempfile.TemporaryFile(dir=folder).close()
+        probe = folder / "probe"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         fail(error)
     set_threads(options.threads)

@@ -117,12 +117,12 @@ def played(script, agent, num_envs=6, seed=0):
         action, log_prob, entropy, value = agent.sample(states[t])
         actions.append(action)
         step = log_prob, entropy, value, reward[t], terminated[t], truncated[t], valid[t]
-        storage.insert(*step)
+        storage.insert(**script.Rollout(*step)._asdict())
     rollout = storage.take()
     assert np.array_equal(rollout.reward, reward) and np.array_equal(rollout.valid, valid)
     assert np.array_equal(rollout.terminated, terminated)
     assert np.array_equal(rollout.truncated, truncated)
-    storage.insert(*step)
+    storage.insert(**script.Rollout(*step)._asdict())
     assert len(storage.take().value) == 1  # what was taken is forgotten
     return states, np.array(actions), rollout
 
@@ -176,7 +176,8 @@ def test_a_rollout_of_resets_is_no_nan(script):
     _, log_prob, entropy, value = agent.sample(state)
     no = np.zeros(3, bool)
     storage = script.RolloutStorage()
-    storage.insert(log_prob, entropy, value, np.ones(3, np.float32), no, no, no)
+    step = script.Rollout(log_prob, entropy, value, np.ones(3, np.float32), no, no, no)
+    storage.insert(**step._asdict())
     before = copy.deepcopy(agent.network.state_dict())
     assert agent.learn(storage.take(), state) == 0
     torch.testing.assert_close(agent.network.state_dict(), before, rtol=0, atol=0)
@@ -208,9 +209,9 @@ def test_cartpole_masks_the_step_that_only_starts_over(monkeypatch):
         states.append(state)
         return sample(self, state)
 
-    def watched_insert(self, *step):
-        steps.append(cartpole.Rollout(*step))
-        insert(self, *step)
+    def watched_insert(self, **step):
+        steps.append(cartpole.Rollout(**step))
+        insert(self, **step)
 
     monkeypatch.setattr(cartpole.Agent, "sample", watched_sample)
     monkeypatch.setattr(cartpole.RolloutStorage, "insert", watched_insert)

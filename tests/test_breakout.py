@@ -260,9 +260,9 @@ def test_scores_are_of_whole_games_in_points(clip, rewards, monkeypatch, no_lear
     insert = breakout.RolloutStorage.insert
     make_env = breakout.make_env
 
-    def spied_insert(self, *step):
-        learned.update(breakout.Rollout(*step).reward.tolist())
-        insert(self, *step)
+    def spied_insert(self, **step):
+        learned.update(step["reward"].tolist())
+        insert(self, **step)
 
     class Sevenfold:
         def __init__(self, *arguments):

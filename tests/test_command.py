@@ -1,5 +1,7 @@
 """The scripts from outside, as a learner runs them: files, text, bad input, faults, Ctrl-C."""
 
+import __future__
+
 import csv
 import json
 import os
@@ -7,6 +9,8 @@ import re
 import signal
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,7 +144,6 @@ BAD = [
     (["--output-dir", "file"], "file"),
     (["--output-dir", "file/below"], "file/below"),
     (["--output-dir", "/proc/nothing"], "/proc/nothing"),
-    (["--output-dir", "/proc"], "/proc"),
 ]
 
 
@@ -188,7 +191,37 @@ def test_config_accepts_numbers_of_any_kind(script):
     assert type(config.learning_rate) is float
 
 
+@scripts(*ALL_NAMES)
+def test_a_notebook_may_keep_annotations_as_text(script, monkeypatch, capsys):
+    """IPython keeps `from __future__ import annotations` of an earlier cell for all later ones."""
+    source = Path(script.__file__).read_text(encoding="utf-8")
+    code = compile(source, script.NAME, "exec", __future__.annotations.compiler_flag)
+    module = types.ModuleType(script.NAME)
+    monkeypatch.setitem(sys.modules, script.NAME, module)  # where dataclass looks for it
+    exec(code, vars(module))
+    with pytest.raises(SystemExit) as end:
+        module.main(["--seed", "1", "--gamma", "2"])
+    assert end.value.code == 2 and "gamma must be from 0 to 1, not 2.0" in capsys.readouterr().err
+
+
 # Ctrl-C, and what else goes wrong after training
+
+
+@scripts(*ALL_NAMES)
+def test_an_old_picture_that_a_viewer_holds_costs_no_training(script, monkeypatch, tmp_path):
+    """On Windows a file that is open can't be removed."""
+
+    def held(*_, **__):
+        raise PermissionError
+
+    if script.NAME == "a2c_breakout":
+        agent, history = script.Agent(script.Config()), script.Progress()
+    else:
+        agent, history = script.Agent(script.Config(), 4, 2), []
+    monkeypatch.setattr(Path, "unlink", held)
+    with pytest.raises(PermissionError):
+        script.save_training(tmp_path, agent, history)
+    assert {"history.csv", "weights.pth"} <= set(os.listdir(tmp_path))
 
 
 @pytest.mark.slow
