@@ -38,7 +38,7 @@ def play(agent, seed, num_games=100, limit=LIMIT):
         games.step(action)
         score[running] = games.score[running]
         lives[running] = games.lives[running]
-        steps += running
+        steps[running] += 1
         five = running & (steps <= FIVE_MINUTES)
         early[five] = score[five]
         running &= ~games.ended

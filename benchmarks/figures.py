@@ -30,7 +30,7 @@ def learning_curves(seeds, curves):
 
 
 def parts(rows):
-    """The scripts with one part left out or done otherwise."""
+    """The scripts with one part left out or changed."""
     return dots(programs(rows))
 
 

@@ -45,6 +45,11 @@ def spread(values, form=count, low=False):
     return f"{form(values.median())} ({form(tail)}; {form(values.min() if low else values.max())})"
 
 
+def pair(values, worst, form=count):
+    """The median, in brackets the worst."""
+    return f"{form(values.median())} ({form(worst)})"
+
+
 def largest_target(rows):
     """The spread of the largest targets; nothing for programs of which none is known."""
     if "max_target" not in rows or rows.max_target.isna().any():
@@ -191,8 +196,8 @@ def own_task(rows):
         table[f"`{name}`"] = {
             "good": f"{good.sum()} / {len(group)}",
             "solved": f"{group.solved.sum()} / {len(group)}",
-            "environment steps": spread(group.env_steps),
-            "mean return": spread(group.return_mean, "{:.1f}".format, low=True),
+            "environment steps": pair(group.env_steps, group.env_steps.max()),
+            "mean return": pair(group.return_mean, group.return_mean.min(), number),
         }
     return pd.DataFrame(table).T
 
@@ -202,9 +207,6 @@ def exercises(rows, labels, unchanged):
     own = unchanged[unchanged.seed < 5].rename(columns={"evaluation_mean": "return_mean"})
     rows = pd.concat([own, rows])
     labels = {f"{name}_cartpole": f"`{name}_cartpole.py`" for name in SCRIPTS} | labels
-
-    def pair(values, worst, form=count):
-        return f"{form(values.median())} ({form(worst)})"
 
     table = {}
     for name, label in labels.items():
@@ -224,7 +226,7 @@ def programs(rows):
 
 
 def parts(rows):
-    """The scripts with one part left out or done otherwise."""
+    """The scripts with one part left out or changed."""
     return seeds(programs(rows)).drop(columns="seconds")
 
 
@@ -249,10 +251,13 @@ def ratios(rows, learning):
 
 def costs(costs):
     """What a step costs, and the whole command."""
-    rows = {f"sum tree, {int(n):,} transitions, us a step": x for n, x in costs["sum_tree"].items()}
+    rows = {
+        f"sum tree, {int(n):,} transitions, µs per step": x for n, x in costs["sum_tree"].items()
+    }
     rows["a step of PER / of double DQN, while learning"] = costs["per_step"]
     for n, x in costs["busy"].items():
-        rows[f"speed beside a busy process / alone, PyTorch threads: {n}"] = x
+        threads = f"{n} PyTorch thread{'s' if n != '1' else ''}"
+        rows[f"speed beside a busy process / alone, {threads}"] = x
     rows |= {f"whole command, `{name}.py`, s": x for name, x in costs["command"].items()}
     return pd.DataFrame({"median": {name: f"{x:.3g}" for name, x in rows.items()}})
 
@@ -269,8 +274,7 @@ def agent(history, games):
 def speed(medians):
     """Training speed on Breakout, that of its parts alone, and stable-baselines3's."""
     rows = {name: f"{median['speed']:,.0f}" for name, median in medians.items()}
-    memory = {name: f"{m['memory']:.2f}" if "memory" in m else "" for name, m in medians.items()}
-    return pd.DataFrame({"steps/s": rows, "memory, GiB": memory}).sort_index(ascending=False)
+    return pd.DataFrame({"steps/s": rows}).sort_index(ascending=False)
 
 
 def markdown(table, head, language=None):
