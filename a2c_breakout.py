@@ -18,7 +18,7 @@ through a tunnel, hits brick after brick. New ideas since a2c_cartpole.py:
 2. A lost life ends the return: nothing after it counts for the actions before. But the game goes
    on, with the same wall.
 3. FIRE serves the ball. The script presses it when a life begins.
-4. Hours of training: the learning rate falls to 0, a checkpoint lets you stop and go on.
+4. Hours of training: the learning rate falls to 0, and a checkpoint lets you stop and go on.
 
     R_t  = r_t + gamma * r_(t+1) + ... + gamma^k * V(s_(t+k))  (k: up to 5 steps)
     loss = -log pi(a_t | s_t) * (R_t - V(s_t))                 (actor; V without gradient)
@@ -26,7 +26,7 @@ through a tunnel, hits brick after brick. New ideas since a2c_cartpole.py:
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
-algorithm S3. Book: Ogawa 2018, chapter 7. We depart from them so:
+algorithm S3. Book: Ogawa 2018, chapter 7. What differs here:
 
 - Environments in lockstep, as in the book (paper: threads).
 - In training a brick is worth 1, not 1, 4 or 7 (book); scores are in points all the same.
@@ -75,8 +75,9 @@ from tqdm import tqdm
 
 NAME = "a2c_breakout"
 TITLE = "A2C on Breakout"
-# The number of this process, if torchrun started several
-RANK = int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
+MOST_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS or torchrun may limit them
+TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ  # whether it started this process
+RANK = int(os.environ["RANK"]) if TORCHRUN else 0  # the number of this process
 try:
     HERE = Path(__file__).resolve().parent
 except NameError:  # pasted into a notebook
@@ -93,7 +94,7 @@ def setting(default, reason, low=1, high=10**12):
 class Config:
     """All settings; each is also a flag, such as --seed 3 or --no-fire.
 
-    ValueError if one makes no sense.
+    ValueError if one is not valid.
     """
 
     seed: int = setting(0, "same seed, CPU, --threads: same history", low=0, high=2**32 - 1)
@@ -106,15 +107,15 @@ class Config:
     entropy_coef: float = setting(0.01, "c_e, weight of the entropy, as in the book", low=0)
     max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
     clip_rewards: bool = setting(True, "a brick is worth 1; the book: 1, 4 or 7", low=0, high=1)
-    bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0, high=1)
-    fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0, high=1)
+    bfloat16: bool = setting(True, "lower precision, on CPUs where that is faster", low=0, high=1)
+    fire: bool = setting(True, "press FIRE at each new life; else the policy must", low=0, high=1)
     max_frames: int = setting(18_000, "longest game: 5 minutes; usual: 30", low=100, high=10**9)
     games: int = setting(10, "games to play, after a training too", high=1000)
     temperature: float = setting(0.7, "in play: 1 as in training, near 0 greedy", low=0.01)
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
-        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -188,7 +189,7 @@ class ActorCritic(nn.Module):
             layer_init(nn.Linear(64 * 7 * 7, 512), relu_gain),
             nn.ReLU(),
         )
-        self.actor = layer_init(nn.Linear(512, num_actions), 0.01)  # at first all are as likely
+        self.actor = layer_init(nn.Linear(512, num_actions), 0.01)  # at first all equally likely
         self.critic = layer_init(nn.Linear(512, 1), 1)
         self.to(memory_format=torch.channels_last)  # the order that CPUs convolve fastest
 
@@ -216,7 +217,7 @@ def best_device():
 
 def cpu_has_bfloat16():
     """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
-    cpuinfo = Path("/proc/cpuinfo")  # Linux alone tells
+    cpuinfo = Path("/proc/cpuinfo")  # only Linux has it
     return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
 
 
@@ -230,7 +231,8 @@ class Agent:
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.network = ActorCritic(num_actions, bfloat16).to(device)
         # A large gradient after many small ones makes a step 1 / sqrt(1 - alpha) times as long as
-        # usual: 4.5 times; with the book's 0.99 10 times, and two of five trainings broke down
+        # usual: 4.5 times, with the book's 0.99 10 times. Then two of five trainings broke down;
+        # whether 0.95 helps is open: docs/results_breakout.md
         self.optimizer = torch.optim.RMSprop(
             self.network.parameters(), lr=config.learning_rate, alpha=0.95, eps=1e-5
         )
@@ -428,7 +430,7 @@ def play(agent, config):
     scores = {}
     pictures = []
     running = np.ones(config.games, bool)
-    print(f"Playing {config.games} whole games at once. Each has a line when it is over:")
+    print(f"Playing {config.games} whole games at once. Scores appear as the games end:")
     print("game  score", flush=True)
     try:
         while running.any():
@@ -497,12 +499,12 @@ class Progress:
 
     def mean_score(self):
         """Return words such as "mean score 12.3", on the last 100 games."""
-        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
+        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no score yet"
 
 
 # %% Results: no reinforcement learning from here on
 def plot(history, path):
-    """Draw the scores of the last 100 games along the training."""
+    """Draw the scores of the last 100 games over the training."""
     rows = [row for row in history if row.games > 0]
     steps = [row.env_steps for row in rows]
     low = [row.min for row in rows]
@@ -573,7 +575,7 @@ def reading(path):
     except OSError as error:
         fail(f"can't read {path}: {error.strerror}")
     except Exception:  # the bytes decide what the loader raises
-        fail(f"{path} is damaged, or is no such file of this script")
+        fail(f"{path} is damaged, or not a file that this script can use")
 
 
 def load_weights(agent, path):
@@ -602,11 +604,11 @@ def save_checkpoint(path, agent, progress):
 
 
 def load_checkpoint(path, given):
-    """Return (config, agent, progress) of a checkpoint; of the settings given, steps may differ."""
+    """Return (config, agent, progress) of a checkpoint; of `given`, only steps may differ."""
     with reading(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         config = Config(**saved["config"])
-    agent = Agent(config)  # its faults are not the file's
+    agent = Agent(config)  # its errors are not the file's fault
     with reading(path):
         agent.network.load_state_dict(saved["network"])
         agent.optimizer.load_state_dict(saved["optimizer"])
@@ -616,7 +618,7 @@ def load_checkpoint(path, given):
         progress.history = [Update(*row) for row in progress.history]
     steps = given.get("steps", config.steps)
     if steps < min(config.steps, progress.env_steps):
-        fail(f"steps must be at least the {progress.env_steps} that are done, not {steps}")
+        fail(f"steps must be at least the {progress.env_steps} already done, not {steps}")
     config.steps = steps
     for name, value in given.items():
         kept = getattr(config, name)
@@ -646,7 +648,7 @@ def parse(arguments):
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help=f"to play ({weights})")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=f"to play: weights/{NAME}.pth")
     parser.add_argument("--threads", type=int, default=0, metavar="X", help="0: half the cores (0)")
     options = parser.parse_args(arguments)
     if not 0 <= options.threads <= 256:
@@ -654,7 +656,7 @@ def parse(arguments):
     if options.mode == "play":
         options.weights = options.weights or weights
     elif options.weights:
-        fail(f"--weights makes no sense with {options.mode}")
+        fail(f"--weights is for play, not {options.mode}")
     given = {f.name: getattr(options, f.name) for f in fields(Config) if f.name in options}
     try:
         Config(**given)
@@ -666,9 +668,7 @@ def parse(arguments):
 def set_threads(threads):
     """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
-        # OMP_NUM_THREADS or torchrun may have limited them
-        most = torch.get_num_threads()
-        threads = max(1, min(most, os.cpu_count() // 2))
+        threads = max(1, min(MOST_THREADS, os.cpu_count() // 2))
     torch.set_num_threads(threads)
 
 
@@ -697,7 +697,7 @@ def run_train(given, options, folder):
         config = Config(**given)
         agent = Agent(config)
         progress = Progress()
-    if dist.is_torchelastic_launched():
+    if TORCHRUN:
         join_processes(agent.network)
     train(config, agent, progress, path if RANK == 0 else None)
     if RANK > 0:
@@ -742,7 +742,7 @@ def run_random(given, options, folder):
     """Show the task: what is seen and done, and how random play does; return the agent."""
     config = Config(**given)
     agent = Agent(config)
-    nn.init.zeros_(agent.network.actor.weight)  # every action is as likely
+    nn.init.zeros_(agent.network.actor.weight)  # every action is equally likely
     env = make_env(1, config.max_frames)
     print(f"States: {env.single_observation_space.shape}, {env.single_observation_space.dtype}")
     print(f"Actions: {[action.name for action in env.ale.get_action_set()]}")
@@ -754,13 +754,13 @@ def main(arguments=()):
     """Train, play or look at the task, and write the results; return the agent."""
     given, options = parse(arguments)
     if options.resume and options.mode != "train":
-        fail(f"--resume makes no sense with {options.mode}")
+        fail(f"--resume is for train, not {options.mode}")
     subfolder = "" if options.mode == "train" else options.mode
     folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A folder that can't be written is found out now, not after the training
-        probe = folder / "probe"
+        # Find out now, not after the training, that a folder can't be written to
+        probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -12,7 +12,7 @@
 
 No action values, no replay: an actor learns the policy pi(a | s) itself, and a critic the value
 V(s) of a state. An action becomes likelier if it turned out better than V(s) predicted, and less
-likely if worse, by the difference, its advantage. New ideas since the Q scripts:
+likely if worse, in proportion to the difference, the advantage. New ideas since the Q scripts:
 
 1. Actor and critic: one network, with a head for the policy and a head for V.
 2. Many environments at once, a few steps each: their states differ, as those of old transitions
@@ -26,10 +26,10 @@ likely if worse, by the difference, its advantage. New ideas since the Q scripts
            - c_e * entropy of pi(. | s_t)                      (keeps exploring)
 
 Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", arXiv 1602.01783,
-algorithm S3. Book: Ogawa 2018, chapter 6.5. We depart from them so:
+algorithm S3. Book: Ogawa 2018, chapter 6.5. What differs here:
 
 - Environments in lockstep, as in the book (paper: threads).
-- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, which ends the return).
+- The reward is -1 for a fall, else 0 (book: also +1 at the time limit, which ends the return).
 - An episode without a fall is followed by a test: 20 greedy episodes at once, without learning.
 
 Expect: 287 episodes, 21,120 steps, 0.4 s (medians; 100 of 100 seeds solved); greedy 200 steps.
@@ -68,7 +68,7 @@ def setting(default, reason, low=1, high=10**9):
 
 @dataclass
 class Config:
-    """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
+    """All settings; each is also a flag, such as --seed 3. ValueError if one is not valid."""
 
     seed: int = setting(0, "same seed, same machine: same history", low=0, high=2**32 - 1)
     steps: int = setting(500_000, "give up after so many, of all environments", high=10**12)
@@ -84,7 +84,7 @@ class Config:
     max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
 
     def __post_init__(self):
-        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -341,7 +341,7 @@ def print_row(row):
 
 
 def evaluate(agent, config, seed, episodes=100):
-    """Play that many greedy episodes side by side; return the steps of each, (episodes,)."""
+    """Play `episodes` greedy episodes side by side; return the steps of each, (episodes,)."""
     env = gym.make_vec("CartPole-v1", episodes, max_episode_steps=config.max_steps)
     state, _ = env.reset(seed=seed)
     steps = np.zeros(episodes, int)
@@ -349,7 +349,7 @@ def evaluate(agent, config, seed, episodes=100):
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps[running] += 1
-        running &= ~(terminated | truncated)  # one that starts over counts no more
+        running &= ~(terminated | truncated)  # one that starts over no longer counts
     return steps
 
 
@@ -357,7 +357,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    # Else SDL would swallow SIGTERM meanwhile
+    # Otherwise SDL would swallow SIGTERM
     os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
@@ -369,7 +369,7 @@ def film(agent, config, seed):
         state, _, terminated, truncated, _ = env.step(agent.greedy(state).item())
         done = terminated or truncated
     env.close()
-    del os.environ["SDL_VIDEODRIVER"]  # a window of yours needs the display
+    del os.environ["SDL_VIDEODRIVER"]  # your own windows need the display
     return pictures
 
 
@@ -416,7 +416,7 @@ def show(path):
 
 # %% Main
 def parse(arguments):
-    """Return a Config and the other options; nonsense ends the program with one line."""
+    """Return a Config and the other options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(
         prog=f"{NAME}.py",
         usage=argparse.SUPPRESS,

@@ -19,7 +19,7 @@ too large. One idea against that, and all else is dqn_cartpole.py:
     loss = Huber(Q(s, a) - y)
 
 Paper: van Hasselt et al. 2016, "Deep reinforcement learning with double Q-learning", arXiv
-1509.06461. Book: Ogawa 2018, chapter 6.2. We depart from them so:
+1509.06461. Book: Ogawa 2018, chapter 6.2. What differs here:
 
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
 
@@ -60,7 +60,7 @@ def setting(default, reason, low=1, high=10**9):
 
 @dataclass
 class Config:
-    """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
+    """All settings; each is also a flag, such as --seed 3. ValueError if one is not valid."""
 
     seed: int = setting(0, "same seed, same machine: same history", low=0, high=2**32 - 1)
     episodes: int = setting(500, "give up after so many")
@@ -73,10 +73,10 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "clips next values; returns lie in [-1, 0]", low=0)
+    q_limit: float = setting(1.0, "clips next values to [-X, X]; returns lie in [-1, 0]", low=0)
 
     def __post_init__(self):
-        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -292,7 +292,7 @@ def print_row(row):
 
 
 def evaluate(agent, config, seed, episodes=100):
-    """Play that many greedy episodes side by side; return the steps of each, (episodes,)."""
+    """Play `episodes` greedy episodes side by side; return the steps of each, (episodes,)."""
     env = gym.make_vec("CartPole-v1", episodes, max_episode_steps=config.max_steps)
     state, _ = env.reset(seed=seed)
     steps = np.zeros(episodes, int)
@@ -300,7 +300,7 @@ def evaluate(agent, config, seed, episodes=100):
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps[running] += 1
-        running &= ~(terminated | truncated)  # one that starts over counts no more
+        running &= ~(terminated | truncated)  # one that starts over no longer counts
     return steps
 
 
@@ -308,7 +308,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    # Else SDL would swallow SIGTERM meanwhile
+    # Otherwise SDL would swallow SIGTERM
     os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
@@ -320,7 +320,7 @@ def film(agent, config, seed):
         state, _, terminated, truncated, _ = env.step(agent.act(state, explore=False))
         done = terminated or truncated
     env.close()
-    del os.environ["SDL_VIDEODRIVER"]  # a window of yours needs the display
+    del os.environ["SDL_VIDEODRIVER"]  # your own windows need the display
     return pictures
 
 
@@ -366,7 +366,7 @@ def show(path):
 
 # %% Main
 def parse(arguments):
-    """Return a Config and the other options; nonsense ends the program with one line."""
+    """Return a Config and the other options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(
         prog=f"{NAME}.py",
         usage=argparse.SUPPRESS,

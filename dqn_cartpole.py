@@ -21,19 +21,19 @@ the largest Q. The network's targets contain its own estimates, which is unstabl
     loss = Huber(Q(s, a) - y)
 
 Paper: Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1.
-Book: Ogawa 2018, chapter 5. We depart from them so:
+Book: Ogawa 2018, chapter 5. What differs here:
 
-- The reward is -1 for a fall and else 0 (book: also +1 at the time limit, which ends the return).
+- The reward is -1 for a fall, else 0 (book: also +1 at the time limit, which ends the return).
 - The target network moves a little at every update (paper: a copy now and then), as in Lillicrap
   et al. 2015, arXiv 1509.02971.
-- The next value is clipped to [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow. (Cut at
-  0, their noise could only go down.)
+- The next value is clipped to [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow. (An
+  upper limit of 0 would keep only the errors that make values too low.)
 - A random action has a constant probability (papers and book: it falls).
 - After an episode without a fall come tests, until the next fall. The agent neither explores nor
-  learns in them: only so does one see what the policy can do.
+  learns in them: only this shows what the policy can do.
 
 Expect: 55 episodes, 6,644 steps, 0.8 s (medians; 100 of 100 seeds solved); greedy 200 steps.
-CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
+CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.
 """
 
 # %% Imports
@@ -69,7 +69,7 @@ def setting(default, reason, low=1, high=10**9):
 
 @dataclass
 class Config:
-    """All settings; each is also a flag, such as --seed 3. ValueError if one makes no sense."""
+    """All settings; each is also a flag, such as --seed 3. ValueError if one is not valid."""
 
     seed: int = setting(0, "same seed, same machine: same history", low=0, high=2**32 - 1)
     episodes: int = setting(500, "give up after so many")
@@ -82,10 +82,10 @@ class Config:
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
     tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
-    q_limit: float = setting(1.0, "clips next values; returns lie in [-1, 0]", low=0)
+    q_limit: float = setting(1.0, "clips next values to [-X, X]; returns lie in [-1, 0]", low=0)
 
     def __post_init__(self):
-        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -300,7 +300,7 @@ def print_row(row):
 
 
 def evaluate(agent, config, seed, episodes=100):
-    """Play that many greedy episodes side by side; return the steps of each, (episodes,)."""
+    """Play `episodes` greedy episodes side by side; return the steps of each, (episodes,)."""
     env = gym.make_vec("CartPole-v1", episodes, max_episode_steps=config.max_steps)
     state, _ = env.reset(seed=seed)
     steps = np.zeros(episodes, int)
@@ -308,7 +308,7 @@ def evaluate(agent, config, seed, episodes=100):
     while running.any():
         state, _, terminated, truncated, _ = env.step(agent.greedy(state))
         steps[running] += 1
-        running &= ~(terminated | truncated)  # one that starts over counts no more
+        running &= ~(terminated | truncated)  # one that starts over no longer counts
     return steps
 
 
@@ -316,7 +316,7 @@ def evaluate(agent, config, seed, episodes=100):
 def film(agent, config, seed):
     """Play a greedy episode, and return a picture of each step, at most 1000."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
-    # Else SDL would swallow SIGTERM meanwhile
+    # Otherwise SDL would swallow SIGTERM
     os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"
     env = gym.make("CartPole-v1", max_episode_steps=config.max_steps, render_mode="rgb_array")
     state, _ = env.reset(seed=seed)
@@ -328,7 +328,7 @@ def film(agent, config, seed):
         state, _, terminated, truncated, _ = env.step(agent.act(state, explore=False))
         done = terminated or truncated
     env.close()
-    del os.environ["SDL_VIDEODRIVER"]  # a window of yours needs the display
+    del os.environ["SDL_VIDEODRIVER"]  # your own windows need the display
     return pictures
 
 
@@ -374,7 +374,7 @@ def show(path):
 
 # %% Main
 def parse(arguments):
-    """Return a Config and the other options; nonsense ends the program with one line."""
+    """Return a Config and the other options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(
         prog=f"{NAME}.py",
         usage=argparse.SUPPRESS,

@@ -122,7 +122,8 @@ def network(bfloat16, steps):
     def update():
         for state in states[:-1]:
             _, log_prob, entropy, value = agent.sample(state)
-            storage.insert(log_prob, entropy, value, reward, no, no, ~no)
+            step = script.Rollout(log_prob, entropy, value, reward, no, no, ~no)
+            storage.insert(**step._asdict())
         agent.learn(storage.take(), states[-1])
 
     for _ in range(WARM_UP // num_envs // 5):
@@ -216,8 +217,9 @@ def main():
         for name, call in measures(options.dqn).items():
             command = [sys.executable, __file__, "--steps", str(options.steps), "--one"]
             command += map(str, call)
-            quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-            done = subprocess.run(command, check=True, **quiet)
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
             result = json.loads(done.stdout.splitlines()[-1])
             found.setdefault(name, []).append(result)
             print(f"round {i + 1}, {name}: {result}", flush=True)

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import signal
 import sys
 from pathlib import Path
 from unittest import mock
@@ -124,6 +125,8 @@ def main():
     parser.add_argument("--output-dir", type=Path, default=Path("runs/compare"))
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
+    # train() of a script would stop at Ctrl-C as if it were at its end
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     curves, values = {}, {}
     for name in tqdm(options.scripts):

@@ -95,7 +95,8 @@ def sum_tree(rounds=5):
     return {size: statistics.median(values) for size, values in costs.items()}
 
 
-def busy(rounds=1):
+def busy(rounds=3):
+    """Speed beside a busy process, with one and with two threads, as a share of one alone."""
     ratios = {1: [], 2: []}
     for seed in range(rounds):
         alone = speed_of_script("ddqn", seed)

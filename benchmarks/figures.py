@@ -30,15 +30,11 @@ def learning_curves(seeds, curves):
 
 
 def parts(rows):
-    """The scripts with one part left out or changed."""
-    return dots(programs(rows))
-
-
-def dots(groups):
-    """Environment steps until solved: a dot for each seed of each group, and the median.
+    """Steps until solved with one part left out or changed: a dot for each seed, and the median.
 
     Unsolved seeds are crosses at the right edge, whatever steps they had: they count as slowest.
     """
+    groups = programs(rows)
     size = 8, max(4.5, 0.35 * len(groups))  # inches
     axes = Figure(figsize=size, layout="constrained").subplots()
     jitter = np.random.default_rng(0)
@@ -70,7 +66,7 @@ def a2c_games(games):
     axes = figure.subplots()
     today = games[games.run.str.startswith("alpha")]
     runs = {run.replace("_", " "): rows.score for run, rows in today.groupby("run", sort=False)}
-    axes.hist(runs.values(), np.arange(216, 865, 36), label=list(runs))
+    axes.hist(runs.values(), np.arange(0, 865, 36), label=list(runs))
     axes.margins(y=0.15)
     for wall, name in (432, "the wall"), (864, "the second wall, the game's end"):
         axes.axvline(wall, color="0.3", linestyle="--", linewidth=1)

@@ -7,6 +7,7 @@
 
 import argparse
 import hashlib
+import inspect
 import json
 import re
 import sys
@@ -65,6 +66,7 @@ def expectations(rows, history, games):
 def drawn(path, names, figure, check):
     """Draws figure(tables) into a PNG that names its sources' digest; returns whether it was stale."""
     content = b"".join((FOLDER / f"{name}.csv").read_bytes() for name in names)
+    content += inspect.getsource(figure).encode()
     digest = hashlib.sha256(content).hexdigest()
     if path.exists() and Image.open(path).info.get("Source") == digest:
         return False
@@ -147,7 +149,7 @@ def written():
         texts[page] = text
     for script, words in expectations(rows, history, games):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
-        pattern = r"(?s)\nExpect: .*?(\.|EXPECT_\w+)\n"  # to a full stop at the end of a line
+        pattern = r"(?s)\nExpect: .*?\.\n"  # to a full stop at the end of a line
         texts[path] = re.sub(pattern, f"\n{words}\n", path.read_text(encoding="utf-8"), count=1)
     return texts, missing
 

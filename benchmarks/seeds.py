@@ -126,9 +126,7 @@ def work(output, task):
 def read(name):
     """Returns a CSV of results/ as a table; an empty one where there is none."""
     path = FOLDER / f"{name}.csv"
-    return (
-        pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["program", "seed", "share"])
-    )
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["program", "seed"])
 
 
 def run(tasks, work, jobs):

@@ -33,7 +33,7 @@ NAME = "first_look"
 # %% Settings
 @dataclass
 class Config:
-    """All settings. ValueError if one makes no sense."""
+    """All settings. ValueError if one is not valid."""
 
     seed: int = 0
     steps: int = 100  # as many pictures
@@ -44,7 +44,7 @@ class Config:
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, not {self.seed}")
         if not 0 < self.batch_size <= self.steps <= self.memory_size:
-            raise ValueError("a batch must fit into the steps, and they into the memory")
+            raise ValueError("batch_size must be at most steps, and steps at most memory_size")
 
 
 # %% Memory
@@ -104,7 +104,7 @@ def play(config):
         if terminated or truncated:
             state, _ = env.reset()
     env.close()
-    del os.environ["SDL_VIDEODRIVER"]  # a window of yours needs the display
+    del os.environ["SDL_VIDEODRIVER"]  # your own windows need the display
     return memory, frames
 
 
@@ -162,7 +162,7 @@ def shapes(memory, batch_size):
 
 # %% Main
 def parse(arguments):
-    """Return the options; nonsense ends the program with one line."""
+    """Return the options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=0, metavar="X")
     parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")

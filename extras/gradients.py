@@ -131,7 +131,7 @@ def draw(path, x, line_y, w, b, sine_y, network):
 
 # %% Main
 def parse(arguments):
-    """Return the options; nonsense ends the program with one line."""
+    """Return the options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=0, metavar="X")
     parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
@@ -160,7 +160,7 @@ def main(arguments=()):
     noise = torch.rand(100, 1)
     line_y = 5 + 2 * x + noise
     sine_y = torch.sin(2 * torch.pi * x) + noise
-    # On the mean y = 2 x + 5.5; after 100 steps w is still a little too large, and b too small
+    # On average y = 2 x + 5.5; after 100 steps w is still a little too large, and b too small
     w, b, line_losses = fit_line(x, line_y)
     line = f"y = {w:.2f} x + {b:.2f}"
     print(f"Line: {line}, loss from {line_losses[0]:.2f} to {line_losses[-1]:.3f}.")

@@ -266,7 +266,7 @@ def draw(q, truth, history):
 
 # %% Main
 def parse(arguments):
-    """Return the options; nonsense ends the program with one line."""
+    """Return the options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=0, metavar="X")
     parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
@@ -288,7 +288,8 @@ def main(arguments=()):
     q = q_values(agent)
     truth = optimal(config.gamma)
     right = [place for place in q if is_optimal(q, truth, place)]
-    print(f"The greedy action is right in {len(right)} of {len(q)} places; rare ones can be wrong.")
+    print(f"The greedy action is right in {len(right)} of {len(q)} places.")
+    print("In places that are rarely visited it can be wrong.")
     draw(q, truth, history).savefig(options.output_dir / "gridworld.png", dpi=150)
     print(f"Results are in {options.output_dir}.")
     return agent

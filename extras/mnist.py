@@ -8,8 +8,8 @@
 """
 # MNIST: a first network in PyTorch
 
-A network of three layers reads handwritten digits. It gives ten numbers a picture, the logits;
-softmax makes probabilities of them, and the loss is the cross-entropy of the right digit:
+A network of three layers reads handwritten digits. For each picture it gives ten numbers, the
+logits; softmax turns them into probabilities, and the loss is the cross-entropy of the right digit:
 
     loss = -log softmax(network(x))[label], averaged over a batch
 
@@ -151,7 +151,7 @@ def train(x, y, x_test, y_test, seed=0, epochs=3):
     for epoch in range(1, epochs + 1):
         loss = train_epoch(network, optimizer, x, y)
         shares.append((predict(network, x_test) == y_test).float().mean().item())
-        print(f"Epoch {epoch}: loss {loss:.3f}, right {shares[-1]:.1%} of {len(y_test):,} digits.")
+        print(f"Epoch {epoch}: loss {loss:.3f}, {shares[-1]:.1%} of {len(y_test):,} digits right.")
     return network, shares
 
 
@@ -175,7 +175,7 @@ def draw(x, labels, predictions):
 
 # %% Main
 def parse(arguments):
-    """Return the options; nonsense ends the program with one line."""
+    """Return the options; a bad one ends the program with one line."""
     parser = argparse.ArgumentParser(f"{NAME}.py", argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=0, metavar="X")
     parser.add_argument("--output-dir", type=Path, default=Path("runs", NAME), metavar="DIR")
@@ -200,7 +200,7 @@ def main(arguments=()):
     print(f"{len(labels):,} digits: {name}.")
     x, y, x_test, y_test = split(pictures, labels, options.seed)
     network, shares = train(x, y, x_test, y_test, options.seed)
-    print(f"Right before the training: {shares[0]:.1%}, after it: {shares[-1]:.1%}.")
+    print(f"Read correctly: {shares[0]:.1%} before the training, {shares[-1]:.1%} after it.")
     figure = draw(x_test, y_test, predict(network, x_test))
     figure.savefig(options.output_dir / "mnist.png", dpi=150)
     print(f"Results are in {options.output_dir}.")

@@ -27,7 +27,7 @@ a2c_breakout.py. New ideas since these two:
 Papers: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1; Mnih et
 al. 2015, "Human-level control through deep reinforcement learning"; idea 2 as in Hessel et al.
 2018, "Rainbow", arXiv 1710.02298. Article: the one on the sum tree, 優先順位付き経験再生
-(Prioritized Experience Replay). We depart from them so:
+(Prioritized Experience Replay). What differs here:
 
 - 8 games in lockstep, an update for the 8 steps (Schaul, Mnih: 1 game, an update every 4 steps).
 - 200,000 transitions, as in the article (Schaul, Mnih: a million); 2 million steps (50 million).
@@ -40,7 +40,7 @@ Switches: --alpha 0: double DQN; --no-double: DQN's target; --dueling: dueling n
 How to run it:
 
     python a2c_breakout.py random                        # see the task
-    python extras/per_breakout.py play [--weights FILE]  # a trained agent (--dueling, if it is so)
+    python extras/per_breakout.py play [--weights FILE]  # see an agent (--dueling if trained so)
     python extras/per_breakout.py [--seed 3] ...         # train, for hours
     python extras/per_breakout.py --resume               # go on
 
@@ -75,6 +75,7 @@ from tqdm import tqdm
 
 NAME = "per_breakout"
 TITLE = "Prioritized replay on Breakout"
+MOST_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS may limit them
 try:
     HERE = Path(__file__).resolve().parent.parent
 except NameError:  # pasted into a notebook
@@ -91,7 +92,7 @@ def setting(default, reason, low=1, high=10**12):
 class Config:
     """All settings; each is also a flag, such as --seed 3 or --no-fire.
 
-    ValueError if one makes no sense.
+    ValueError if one is not valid.
     """
 
     seed: int = setting(0, "same seed, CPU, --threads: same history", low=0, high=2**32 - 1)
@@ -103,24 +104,24 @@ class Config:
     gamma: float = setting(0.99, "discount per step", low=0, high=1)
     learning_rate: float = setting(2e-4, "of Adam", low=0, high=1)
     max_grad_norm: float = setting(10.0, "longer gradients are clipped", low=0)
-    batch_size: int = setting(32, "transitions per update, one update a step", high=10**5)
+    batch_size: int = setting(32, "transitions per update, one per step of all games", high=10**5)
     memory_size: int = setting(200_000, "transitions kept, as in the article; 7 KB each")
-    learn_start: int = setting(20_000, "transitions in memory from which on it learns")
+    learn_start: int = setting(20_000, "transitions in memory before learning starts")
     target_every: int = setting(250, "updates between copies of the target network")
     epsilon: float = setting(0.01, "probability of a random action in the end", low=0, high=1)
     epsilon_steps: int = setting(250_000, "environment steps in which epsilon falls from 1")
     alpha: float = setting(0.5, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
     beta: float = setting(0.4, "share of the bias corrected at first; 0: never", low=0, high=1)
-    priority_epsilon: float = setting(0.01, "what has no error is drawn too", low=1e-12, high=1)
+    priority_epsilon: float = setting(0.01, "keeps every probability above 0", low=1e-12, high=1)
     clip_rewards: bool = setting(True, "a brick is worth 1; else 1, 4 or 7", low=0, high=1)
-    bfloat16: bool = setting(True, "half the precision, on CPUs that are faster so", low=0, high=1)
-    fire: bool = setting(True, "FIRE starts each life; else the policy finds out", low=0, high=1)
+    bfloat16: bool = setting(True, "lower precision, on CPUs where that is faster", low=0, high=1)
+    fire: bool = setting(True, "press FIRE at each new life; else the policy must", low=0, high=1)
     max_frames: int = setting(108_000, "longest game: half an hour, as usual", low=100, high=10**9)
     games: int = setting(10, "games to play, after a training too", high=1000)
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
-        """Refuse what makes no sense. There is nothing to learn here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here: go on to Memory."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -130,9 +131,9 @@ class Config:
                 number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
-        # Of fewer, none may be ready to be drawn
+        # With fewer, none may be ready to be drawn
         least = self.num_envs * (self.n_step + 5)
-        # More may never be in the memory
+        # The memory may never hold more
         most = self.memory_size - self.num_envs
         if not least <= self.learn_start <= most:
             which = f"num_envs * (n_step + 5), {least}, to memory_size - num_envs, {most}"
@@ -201,7 +202,7 @@ class ReplayMemory:
     """The last `memory_size` transitions, sampled by priority (Schaul et al. 2016).
 
     A row holds a step of all N games, with one picture of each. Place i of the tree is row i // N,
-    game i % N; its leaf is 0 while its state or next state is not whole.
+    game i % N; its leaf is 0 while its state or next state is not complete.
     """
 
     def __init__(self, config):
@@ -234,7 +235,7 @@ class ReplayMemory:
         # Three rows on, a state begins with the picture just overwritten
         spoiled = (row + 3) % self.rows
         self.tree[spoiled * len(games) + games] = 0.0
-        # n rows ago, a step has its next state now. The largest priority: it is replayed soon
+        # The step n rows ago has its next state now. The largest priority: it is replayed soon
         ready = (row - self.config.n_step) % self.rows
         value = np.where(self.valid[ready], self.max_priority**self.config.alpha, 0.0)
         self.tree[ready * len(games) + games] = value
@@ -361,7 +362,7 @@ def best_device():
 
 def cpu_has_bfloat16():
     """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
-    cpuinfo = Path("/proc/cpuinfo")  # Linux alone tells
+    cpuinfo = Path("/proc/cpuinfo")  # only Linux has it
     return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
 
 
@@ -372,7 +373,7 @@ class Agent:
         torch.manual_seed(config.seed)
         self.config = config
         self.num_actions = num_actions
-        # For actions; torch's: for batches
+        # Draws the actions; torch's generator draws the batches
         self.rng = np.random.default_rng([config.seed, 2])
         device = best_device()
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
@@ -517,7 +518,7 @@ class Progress:
 
     def mean_score(self):
         """Return words such as "mean score 12.3", on the last 100 games."""
-        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no game over"
+        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no score yet"
 
     def record(self):
         """Add a line to the history, if there is anything new."""
@@ -614,7 +615,7 @@ def play(agent, config):
     scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
     pictures: of the first game, at most 4,500, three minutes of GIF.
     """
-    # The same games whatever was before
+    # The same games, whatever was drawn before
     agent.rng = np.random.default_rng([config.seed, 3])
     games = Games(config.games, config.seed, config.max_frames, config.fire)
     # The first game again, for people
@@ -623,7 +624,7 @@ def play(agent, config):
     scores = {}
     pictures = []
     running = np.ones(config.games, bool)
-    print(f"Playing {config.games} whole games at once. Each has a line when it is over:")
+    print(f"Playing {config.games} whole games at once. Scores appear as the games end:")
     print("game  score", flush=True)
     try:
         while running.any():
@@ -647,7 +648,7 @@ def play(agent, config):
 
 # %% Results: no reinforcement learning from here on
 def plot(history, path):
-    """Draw the scores of the last 100 games along the training."""
+    """Draw the scores of the last 100 games over the training."""
     rows = [row for row in history if row.games > 0]
     steps = [row.env_steps for row in rows]
     low = [row.min for row in rows]
@@ -718,7 +719,7 @@ def reading(path):
     except OSError as error:
         fail(f"can't read {path}: {error.strerror}")
     except Exception:  # the bytes decide what the loader raises
-        fail(f"{path} is damaged, or is no such file of this script")
+        fail(f"{path} is damaged, or not a file that this script can use")
 
 
 def load_weights(agent, path):
@@ -753,11 +754,11 @@ def save_checkpoint(path, agent, progress):
 
 
 def load_checkpoint(path, given):
-    """Return (config, agent, progress) of a checkpoint; of the settings given, steps may differ."""
+    """Return (config, agent, progress) of a checkpoint; of `given`, only steps may differ."""
     with reading(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         config = Config(**saved["config"])
-    agent = Agent(config)  # its faults are not the file's
+    agent = Agent(config)  # its errors are not the file's fault
     with reading(path):
         agent.q_network.load_state_dict(saved["q_network"])
         agent.target_network.load_state_dict(saved["target_network"])
@@ -768,7 +769,7 @@ def load_checkpoint(path, given):
         progress.history = [Update(*row) for row in progress.history]
     steps = given.get("steps", config.steps)
     if steps < min(config.steps, progress.env_steps):
-        fail(f"steps must be at least the {progress.env_steps} that are done, not {steps}")
+        fail(f"steps must be at least the {progress.env_steps} already done, not {steps}")
     config.steps = steps
     for name, value in given.items():
         kept = getattr(config, name)
@@ -798,7 +799,7 @@ def parse(arguments):
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="for the results")
     parser.add_argument("--no-media", action="store_true", help="write no pictures")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help=f"to play ({weights})")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=f"to play: weights/{NAME}.pth")
     parser.add_argument("--threads", type=int, default=0, metavar="X", help="0: half the cores (0)")
     options = parser.parse_args(arguments)
     if not 0 <= options.threads <= 256:
@@ -806,7 +807,7 @@ def parse(arguments):
     if options.mode == "play":
         options.weights = options.weights or weights
     elif options.weights:
-        fail(f"--weights makes no sense with {options.mode}")
+        fail(f"--weights is for play, not {options.mode}")
     given = {f.name: getattr(options, f.name) for f in fields(Config) if f.name in options}
     try:
         Config(**given)
@@ -818,9 +819,7 @@ def parse(arguments):
 def set_threads(threads):
     """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
-        # OMP_NUM_THREADS or torchrun may have limited them
-        most = torch.get_num_threads()
-        threads = max(1, min(most, os.cpu_count() // 2))
+        threads = max(1, min(MOST_THREADS, os.cpu_count() // 2))
     torch.set_num_threads(threads)
 
 
@@ -886,13 +885,13 @@ def main(arguments=()):
     """Train or play, and write the results; return the agent."""
     given, options = parse(arguments)
     if options.resume and options.mode != "train":
-        fail(f"--resume makes no sense with {options.mode}")
+        fail(f"--resume is for train, not {options.mode}")
     subfolder = "" if options.mode == "train" else options.mode
     folder = options.output_dir or Path("runs", NAME, subfolder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A folder that can't be written is found out now, not after the training
-        probe = folder / "probe"
+        # Find out now, not after the training, that a folder can't be written to
+        probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -48,7 +48,7 @@ CALLS = {  # what the last cells do, where it is not main(["--seed", "0"])
         '(look / "checkpoint.pth").unlink(missing_ok=True)  # so that this cell can run again\n'
         'flags = ["--steps", "8000", "--max-frames", "600", "--output-dir", str(look)]\n'
         'agent = main(["--seed", str(seed), *flags])',
-        'weights = "../weights/a2c_breakout.pth"\n'
+        'weights = "../weights/a2c_breakout.pth"  # in a hosted notebook upload this file first\n'
         'agent = main(["play", "--weights", weights, "--games", "4", "--max-frames", "1600"])',
     ),
     "extras/gradients": ('main(["--seed", str(seed)])', PICTURE.format("gradients/gradients.png")),

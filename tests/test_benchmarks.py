@@ -5,6 +5,7 @@ import sys
 
 import article_port
 import articles
+import breakout as breakout_speed
 import breakout_games
 import breakout_steps
 import compare
@@ -98,6 +99,17 @@ def test_the_greedy_way_through_the_grid_is_walked():
 
 
 @pytest.mark.slow
+def test_the_network_alone_learns_as_in_the_script(monkeypatch):
+    monkeypatch.setattr(breakout_speed, "WARM_UP", 0)
+    updates = []
+    learn = a2c_breakout.Agent.learn
+    monkeypatch.setattr(
+        a2c_breakout.Agent, "learn", lambda *rollout: updates.append(learn(*rollout))
+    )
+    assert breakout_speed.network(bfloat16=0, steps=320)["speed"] > 0
+    assert len(updates) == 2 and all(np.isfinite(updates))
+
+
 def test_a_game_is_played_as_by_the_script(monkeypatch):
     config = a2c_breakout.Config(games=1, max_frames=900)
     agent = a2c_breakout.Agent(config)

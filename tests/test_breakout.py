@@ -820,7 +820,8 @@ THREADS = [
 def test_torch_computes_on_half_of_the_cores(flags, torchs, cores, expected, monkeypatch, tmp_path):
     chosen = []
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: torchs)
+    monkeypatch.setattr(breakout, "MOST_THREADS", torchs)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # what an earlier run has set
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     for mode in ("train", "play", "random"):
         monkeypatch.setattr(breakout, f"run_{mode}", lambda *_: None)
@@ -1209,7 +1210,7 @@ def test_bad_checkpoints_and_other_settings_are_one_line(
     refuse([*resume, "--games", 3, "--steps", 500], "games is 10", only)
     refuse([*resume, "--no-fire"], "fire is True", "not False", only)
     refuse([*resume, "--steps", 0], "steps must be")
-    refuse([*resume, "--steps", 99], "steps must be at least the 100 that are done, not 99")
+    refuse([*resume, "--steps", 99], "steps must be at least the 100 already done, not 99")
     for name in [*foreign_files(tmp_path, good), "no_history"]:
         path.unlink()
         if name == "no_history":
@@ -1242,14 +1243,14 @@ BAD = [
     (["--threads", "some"], "'some'"),
     (["--threads", "-1"], "threads must be from 0 to 256, not -1"),
     (["play", "--threads", "257"], "threads must be from 0 to 256, not 257"),
-    (["--weights", "w.pth"], "--weights makes no sense with train"),
-    (["random", "--weights", "w.pth"], "--weights makes no sense with random"),
+    (["--weights", "w.pth"], "--weights is for play, not train"),
+    (["random", "--weights", "w.pth"], "--weights is for play, not random"),
     (["--output-dir", "/proc"], "/proc"),
     (["--step=3"], "--step"),
     (["--output-dir", "file"], "file"),
     (["--output-dir", "file/below"], "file/below"),
     (["random", "--output-dir", "/proc/nothing"], "/proc/nothing"),
-    (["play", "--resume"], "--resume makes no sense with play"),
+    (["play", "--resume"], "--resume is for train, not play"),
 ]
 
 

@@ -40,7 +40,7 @@ def alone(monkeypatch, tmp_path):
 KNOWN = {  # what a command says that can only be so
     "first_look": "terminated",
     "gradients": "from (0, 2) to (0.994, 0.989); lowest at (1, 1)",
-    "mnist": "Right before the training",
+    "mnist": "Read correctly",
 }
 
 

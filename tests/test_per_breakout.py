@@ -749,7 +749,7 @@ BAD = [
     (["--output-dir", "file"], "file"),
     (["--output-dir", "/proc"], "/proc"),
     (["--threads", "257"], "threads must be from 0 to 256, not 257"),
-    (["--weights", "plain.pth"], "--weights makes no sense with train"),
+    (["--weights", "plain.pth"], "--weights is for play, not train"),
     (["play", "--resume"], "--resume"),
     (["play", "--weights", "nowhere.pth"], "can't read nowhere.pth"),
     (["play", "--weights", "other.pth"], "other.pth is damaged, or"),
