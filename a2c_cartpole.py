@@ -211,7 +211,11 @@ class Agent:
 
 # %% Environment
 class Games:
-    """N games of CartPole that are played at once. All arrays are (N,), `state` (N, state_size)."""
+    """N games of CartPole that are played at once. All arrays are (N,), `state` (N, state_size).
+
+    After the step that ends a game comes one that only resets it: its action and its reward do not
+    count, and it is not valid. The step after that is the new game's first (next-step autoreset).
+    """
 
     def __init__(self, num_envs, seed, max_steps):
         # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
@@ -225,7 +229,7 @@ class Games:
 
     def step(self, action):
         """Play a step; return reward, terminated, truncated and valid, (N,) each."""
-        valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
+        valid = ~self.ended  # not the step that only resets a game
         self.steps[self.ended] = 0
         self.state, reward, terminated, truncated, _ = self.env.step(action)
         self.steps[valid] += 1

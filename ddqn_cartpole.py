@@ -15,7 +15,7 @@ too large. One idea against that, and all else is dqn_cartpole.py:
 
 1. Two opinions: the Q network picks the next action, the target network says what it is worth.
 
-    y    = r + gamma * Q_target(s', argmax_a' Q(s', a'))        (y = r if the pole fell)
+    y    = r + gamma * clip(Q_target(s', argmax_a' Q(s', a')))        (y = r if the pole fell)
     loss = Huber(Q(s, a) - y)
 
 Paper: van Hasselt et al. 2016, "Deep reinforcement learning with double Q-learning", arXiv
@@ -24,7 +24,7 @@ Paper: van Hasselt et al. 2016, "Deep reinforcement learning with double Q-learn
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
 
 Expect: 54 episodes, 6,184 steps, 0.9 s (medians; 100 of 100 seeds solved); greedy 200 steps.
-CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
+CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.
 """
 
 # %% Imports

@@ -17,7 +17,7 @@ the largest Q. The network's targets contain its own estimates, which is unstabl
 1. Replay memory: learn from random old transitions, since consecutive ones are correlated.
 2. Target network: compute the targets with a slowly following copy of the Q network.
 
-    y    = r + gamma * max_a' Q_target(s', a')        (y = r if the pole fell)
+    y    = r + gamma * clip(max_a' Q_target(s', a'))        (y = r if the pole fell)
     loss = Huber(Q(s, a) - y)
 
 Paper: Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1.
@@ -26,8 +26,8 @@ Book: Ogawa 2018, chapter 5. What differs here:
 - The reward is -1 for a fall, else 0 (book: also +1 at the time limit, which ends the return).
 - The target network moves a little at every update (paper: a copy now and then), as in Lillicrap
   et al. 2015, arXiv 1509.02971.
-- The next value is clipped to [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow. (An
-  upper limit of 0 would keep only the errors that make values too low.)
+- clip keeps the next value in [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow. (The
+  limit above 0 is on purpose: cut at 0, errors around 0 could only make values too low.)
 - A random action has a constant probability (papers and book: it falls).
 - After an episode without a fall come tests, until the next fall. The agent neither explores nor
   learns in them: only this shows what the policy can do.

@@ -24,7 +24,7 @@ Paper: Wang et al. 2016, "Dueling network architectures for deep reinforcement l
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
 
 Expect: 54 episodes, 6,133 steps, 1.1 s (medians; 100 of 100 seeds solved); greedy 200 steps.
-CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
+CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.
 """
 
 # %% Imports

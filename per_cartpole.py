@@ -16,9 +16,10 @@ large TD error delta = y - Q(s, a) more often. New ideas since ddqn_cartpole.py:
 1. Priorities: transition i is drawn with probability P(i), larger for a larger error. A new one
    has no error yet: it gets the largest priority so far. The priority is renewed at each replay.
 2. Sum tree: draws by priority, and changes a priority, in O(log N) steps each.
-3. Importance weights w undo the bias of drawing some more often, fully once beta is 1.
+3. Importance weights w undo the bias of drawing some more often, fully once beta is 1 (here most
+   trainings end before).
 
-    y    = r + gamma * Q_target(s', argmax_a' Q(s', a'))    (as in double DQN)
+    y    = r + gamma * clip(Q_target(s', argmax_a' Q(s', a')))    (as in double DQN)
     p_i  = |delta_i| + eps,    P(i) = p_i^alpha / sum_k p_k^alpha
     w_i  = (N P(i))^-beta / max_j w_j        (N transitions; max over the batch; beta rises to 1)
     loss = mean_i w_i * Huber(delta_i)
@@ -29,7 +30,7 @@ Ogawa 2018, chapter 6.4, whose list takes O(N) per draw and has no weights. What
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
 
 Expect: 58 episodes, 7,006 steps, 1.5 s (medians; 100 of 100 seeds solved); greedy 200 steps.
-CartPole is too easy to rank DQN and its successors: look at how they differ, not at who is faster.
+CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.
 """
 
 # %% Imports

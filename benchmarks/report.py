@@ -60,7 +60,16 @@ def expectations(rows, history, games):
     ):
         million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training{version}"
         score = f"{scores.score.mean():.0f} in {len(scores)} games of up to {limit}"
-        yield name, f"the agent in weights/: mean score {score} ({million})."
+        marks = [s * 1_000_000 for s in (0.5, 1, 2, 5) if s * 1_000_000 < curve.env_steps.iloc[-1]]
+        means = curve.set_index("env_steps")["mean"]
+        way = ", ".join(
+            f"{means.loc[: mark + 8000].iloc[-1]:.0f} at {mark / 1e6:g}" for mark in marks
+        )
+        yield (
+            name,
+            f"the agent in weights/: mean score {score} ({million}). On the way, mean of the last "
+            f"100 games: {way} million steps.",
+        )
 
 
 def drawn(path, names, figure, check):

@@ -45,7 +45,8 @@ How to run it:
     python extras/per_breakout.py --resume               # go on
 
 Expect: the agent in weights/: mean score 126 in 100 games of up to half an hour (2.0 million steps,
-one training, of an earlier version).
+one training, of an earlier version). On the way, mean of the last 100 games: 35 at 0.5, 77 at 1,
+110 at 2 million steps.
 """
 
 # %% Imports

@@ -26,12 +26,14 @@ A_t = R_t - V(s_t), \quad \bar A_t: \text{the same number, without gradient}
 
 L = -\log \pi(a_t \mid s_t)\, \bar A_t + c_v A_t^2 - c_e H(\pi(\cdot \mid s_t))"""
 EQUATIONS = {  # in place of the block of plain formulas in the introduction
-    "dqn_cartpole": r"""y = r + \gamma \max_{a'} Q_{target}(s', a') \quad (y = r \text{ at a fall})
+    "dqn_cartpole": r"""y = r + \gamma\, \text{clip}(\max_{a'} Q_{target}(s', a'))
+
+y = r \text{ at a fall}
 
 L = \mathrm{Huber}\big(Q(s, a) - y\big)""",
-    "ddqn_cartpole": r"y = r + \gamma\, Q_{target}\big(s', \arg\max_{a'} Q(s', a')\big)",
+    "ddqn_cartpole": r"y = r + \gamma\, \text{clip}(Q_{target}(s', \arg\max_{a'} Q(s', a')))",
     "dueling_cartpole": r"Q(s, a) = V(s) + A(s, a) - \frac{1}{|\mathcal{A}|} \sum_{a'} A(s, a')",
-    "per_cartpole": r"""y = r + \gamma\, Q_{target}\big(s', \arg\max_{a'} Q(s', a')\big)
+    "per_cartpole": r"""y = r + \gamma\, \text{clip}(Q_{target}(s', \arg\max_{a'} Q(s', a')))
 
 p_i = |\delta_i| + \epsilon, \quad P(i) = p_i^\alpha / \sum_k p_k^\alpha
 
