@@ -451,7 +451,11 @@ def make_env(num_envs, max_frames, colour=False):
 
 
 class Games:
-    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84)."""
+    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
+
+    After the step that ends a game comes one that only resets it: its action and its reward do not
+    count, and it is not valid. The step after that is the new game's first (next-step autoreset).
+    """
 
     def __init__(self, num_envs, seed, max_frames, fire):
         self.env = make_env(num_envs, max_frames)
@@ -471,7 +475,7 @@ class Games:
         """Play a step; return reward, terminated, truncated and valid, (N,) each."""
         if self.fire:
             action = np.where(self.life_begins, FIRE, action)
-        valid = ~self.ended  # the step after a game only resets it (next-step autoreset)
+        valid = ~self.ended  # not the step that only resets a game
         self.score[self.ended] = 0
         frame, reward, terminated, truncated, info = self.env.step(action)
         self.action = action
