@@ -17,6 +17,7 @@ from pathlib import Path
 import diffs
 import excerpts
 import figures
+import own_limit
 import own_task
 import pandas as pd
 import tables
@@ -105,12 +106,15 @@ def written():
     thousand = tables.seeds(tables.groups(read("thousand"))).drop(columns="seconds")
     short = tables.games(read("breakout_temperature"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
+    rows_500 = read("own_limit")
+    limits = {f"`{p}`": rows_500[rows_500.program == p] for p in own_limit.PROGRAMS}
     blocks = {  # a page's block: its table, and what stands above the first column
         "docs/results_cartpole.md": {
             "all": (tables.seeds(tables.groups(rows)), "program"),
             "ratios": (tables.ratios(rows, costs["learning"]), "script / compared with"),
             "costs": (tables.costs(costs), "cost"),
             "exchanged": (exchanged, "program"),
+            "own_limit": (tables.seeds(limits).drop(columns="seconds"), "trained by"),
             "thousand": (thousand, "program"),
         },
         "docs/results_breakout.md": {

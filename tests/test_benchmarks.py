@@ -12,6 +12,7 @@ import compare
 import grid  # puts extras/ on the path
 import gridworld
 import numpy as np
+import own_limit
 import pandas
 import pytest
 import seeds
@@ -74,6 +75,21 @@ def test_a_script_is_solved_by_its_own_rule(name):
         assert (name == "per_dueling") == hasattr(agent.q_network, "value")
     _, result = seeds.train_script(name, 0, **({"steps": 80} if name == "a2c" else {"episodes": 2}))
     assert not result["solved"]
+
+
+def test_every_agent_is_evaluated_with_the_environments_own_limit(monkeypatch):
+    trained = []
+
+    def train(name, seed, **settings):
+        trained.append(settings)
+        return seeds.train_script(name, seed, solved_after=1, **settings)
+
+    monkeypatch.setattr(own_limit, "train_script", train)
+    for program in own_limit.PROGRAMS:
+        if program.startswith("a2c"):  # the fastest
+            (row,) = own_limit.work((program, 1)).values()
+            assert row["program"] == program and 200 < row["evaluation_mean"] <= 500
+    assert trained == [{}, {"max_steps": 500}]
 
 
 def test_a_port_is_evaluated_greedily(monkeypatch):
