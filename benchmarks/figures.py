@@ -61,11 +61,11 @@ def parts(rows):
 
 
 def a2c_games(games):
-    """Scores of whole games of A2C on Breakout, those of today's script, and the walls."""
+    """Scores of whole games of A2C on Breakout, those of the agent in weights/, and the walls."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    today = games[games.run.str.startswith("alpha")]
-    runs = {run.replace("_", " "): rows.score for run, rows in today.groupby("run", sort=False)}
+    games = games[games.run.str.startswith("alpha_0.95")]
+    runs = {run.replace("_", " "): rows.score for run, rows in games.groupby("run", sort=False)}
     axes.hist(runs.values(), np.arange(0, 865, 36), label=list(runs))
     axes.margins(y=0.15)
     for wall, name in (432, "the wall"), (864, "the second wall, the game's end"):

@@ -56,10 +56,10 @@ def expectations(rows, history, games):
             f"{medians}, {seconds:.1f} s (medians; {seeds} solved); greedy {number(mean)} steps.",
         )
     for name, curve, scores, limit, version in (
-        ("a2c_breakout", history, games, "5 minutes", ""),
-        ("extras/per_breakout", *map(read, Q_AGENT), "half an hour", ", of an earlier version"),
+        ("a2c_breakout", history, games, "5 minutes", "with alpha 0.95"),
+        ("extras/per_breakout", *map(read, Q_AGENT), "half an hour", "of an earlier version"),
     ):
-        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training{version}"
+        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training, {version}"
         score = f"{scores.score.mean():.0f} in {len(scores)} games of up to {limit}"
         marks = [s * 1_000_000 for s in (0.5, 1, 2, 5) if s * 1_000_000 < curve.env_steps.iloc[-1]]
         means = curve.set_index("env_steps")["mean"]

@@ -399,7 +399,7 @@ def test_defaults_and_the_optimizer():
     assert vars(Config()) == DEFAULTS
     optimizer = Agent(Config(learning_rate=0.02)).optimizer
     assert type(optimizer) is torch.optim.RMSprop and len(optimizer.param_groups) == 1
-    expected = {"lr": 0.02, "alpha": 0.95, "eps": 1e-5, "momentum": 0, "centered": False}
+    expected = {"lr": 0.02, "alpha": 0.9, "eps": 1e-5, "momentum": 0, "centered": False}
     expected["weight_decay"] = 0
     assert {name: optimizer.defaults[name] for name in expected} == expected
 
@@ -419,7 +419,7 @@ def test_an_update_is_rmsprops():
         outputs = [torch.stack(column) for column in outputs]
         agent.learn(breakout.Rollout(*outputs, torch.ones(2, 2), no, no, ~no), states[2])
         for i, weight in enumerate(weights):
-            square[i] = 0.95 * square[i] + 0.05 * weight.grad**2
+            square[i] = 0.9 * square[i] + 0.1 * weight.grad**2
             moved = rate * weight.grad / (square[i].sqrt() + 1e-5)
             torch.testing.assert_close(before[i] - weight.detach(), moved, rtol=1e-2, atol=1e-7)
 
