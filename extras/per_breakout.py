@@ -342,9 +342,9 @@ class QNetwork(nn.Module):
 
     def forward(self, state):
         device = self.head.weight.device
-        # bfloat16 holds every byte exactly; to convert them once is faster
-        kind = torch.bfloat16 if self.bfloat16 else torch.float32
-        state = state.to(device).to(kind).contiguous(memory_format=torch.channels_last) / 255
+        # bfloat16 holds every byte exactly; the way through float32 would take longer
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
+        state = state.to(device).to(dtype).contiguous(memory_format=torch.channels_last) / 255
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             q = self.head(self.conv(state))
             if self.dueling:
@@ -382,7 +382,7 @@ class Agent:
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.q_network = QNetwork(num_actions, config.dueling, bfloat16).to(device)
         self.target_network = copy.deepcopy(self.q_network)
-        # Its weights only change with each copy: convert them then, not at each use
+        # autocast would convert the weights at each use, but they change with each copy only
         if bfloat16:
             self.target_network.to(torch.bfloat16)
         self.optimizer = torch.optim.Adam(

@@ -276,6 +276,28 @@ def test_a_batch_learns_what_autograd_by_hand_says(monkeypatch):
     torch.testing.assert_close(torch.cat(means) / 0.1, wanted, rtol=1e-2, atol=1e-8)
 
 
+def test_conversions_to_bfloat16_are_saved_without_changing_a_number(monkeypatch):
+    """Values are those of float32 weights and pictures that autocast converts at each use."""
+    monkeypatch.setattr(per, "cpu_has_bfloat16", lambda: True)
+    agent = Agent(Config())
+    dtypes = {weight.dtype for weight in agent.target_network.parameters()}
+    assert dtypes == {torch.bfloat16 if per.best_device().type == "cpu" else torch.float32}
+    with torch.no_grad():
+        for weight in agent.q_network.parameters():
+            weight.add_(1e-3)
+    agent.update_target()
+    state = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8)
+    pictures = state.to(memory_format=torch.channels_last) / 255
+    network = agent.q_network
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=network.bfloat16):
+        wanted = network.head(network.conv(pictures.to(network.head.weight.device))).float().cpu()
+    seen = []
+    network.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    assert torch.equal(network(state), wanted)
+    assert torch.equal(agent.target_network(state), wanted)
+    assert seen == [torch.bfloat16 if network.bfloat16 else torch.float32]
+
+
 def test_a_step_is_adams_with_the_eps_of_rainbow():
     """The first one is the rate times g / (|g| + eps): for g = eps half the rate."""
     agent = Agent(Config(learning_rate=0.02))
