@@ -18,7 +18,6 @@ With --dqn: extras/per_breakout.py and stable-baselines3's DQN. Each plays 8 gam
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,6 +42,8 @@ def busy(bfloat16, steps):
 
 def peak():
     """Peak resident memory of this process, in GiB."""
+    import resource  # Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -11,15 +11,12 @@ longer than five minutes go into results/breakout_temperature.csv. What is there
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from seeds import FOLDER, ROOT
-
-sys.path.insert(0, str(ROOT))
+from seeds import FOLDER
 
 import a2c_breakout as script
 

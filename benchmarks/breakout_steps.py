@@ -8,18 +8,13 @@ games that ran for 650 steps and more. What is there of the same steps, alpha an
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from seeds import ROOT
-from tqdm import trange
-
-sys.path.insert(0, str(ROOT))
-
 from breakout_games import keep
+from tqdm import trange
 
 import a2c_breakout as script
 

@@ -12,7 +12,6 @@ import contextlib
 import importlib
 import io
 import signal
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -84,12 +83,11 @@ def bands(axes, tables, column, **style):
     """Draw a line a seed, thin, and their median, thick."""
     last = max(table.env_steps.max() for table in tables)
     grid = np.linspace(0, last, 100)
-    lines = [np.interp(grid, table.env_steps, table[column], right=np.nan) for table in tables]
+    # One that has ended keeps its last value: otherwise only the slow ones would be left
+    lines = [np.interp(grid, table.env_steps, table[column]) for table in tables]
     for line in lines:
         axes.plot(grid, line, linewidth=0.7, alpha=0.4, color=style["color"])
-    enough = np.sum(np.isfinite(lines), axis=0) > len(lines) / 2  # the others have ended
-    median = np.nanmedian(np.array(lines)[:, enough], axis=0)
-    axes.plot(grid[enough], median, linewidth=2.5, **style)
+    axes.plot(grid, np.median(lines, axis=0), linewidth=2.5, **style)
 
 
 def draw(curves, values):
@@ -124,7 +122,6 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... (default: 5)")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/compare"))
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
     # train() of a script would stop at Ctrl-C as if it were at its end
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     options.output_dir.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,6 @@
 
     python benchmarks/costs.py
 
-- learning: steps a second while every step is followed by an update (no tests), scripts and ports in turn; of the
-  ports the first 60 episodes, in which PER replays uniformly for 30, as the book does
 - per_step: time of a step of per_cartpole.py relative to one of ddqn_cartpole.py, while learning, in turn
 - sum_tree: microseconds a step for the tree of per_cartpole.py (the push, and its share of a draw and an update)
 - busy: steps a second beside a process that keeps one core busy, relative to alone, with one thread and with two
@@ -19,11 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import article_port
 import gymnasium as gym
 import numpy as np
 import torch
-from seeds import FOLDER, PORTS, SCRIPTS
+from seeds import FOLDER, SCRIPTS
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4000
@@ -46,22 +43,6 @@ def speed_of_script(name, seed, threads=1):
         if step >= config.batch_size:
             agent.learn()
     return STEPS / (time.perf_counter() - start)
-
-
-def speed_of_port(name, seed):
-    """Steps a second of the port's first 60 episodes."""
-    article_port.EPISODES = 60
-    result = article_port.train(name, seed)[1]
-    return result["curve"][-1][1] / result["train_seconds"]
-
-
-def learning(rounds=3):
-    speeds = {}
-    for seed in range(rounds):
-        for name in PORTS:
-            speeds.setdefault(f"{name}_cartpole", []).append(speed_of_script(name, seed))
-            speeds.setdefault(f"{name}_port", []).append(speed_of_port(name, seed))
-    return {program: statistics.median(values) for program, values in speeds.items()}
 
 
 def per_step(rounds=9):
@@ -125,7 +106,7 @@ def command(seeds=3):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     results = {}
-    for measure in (command, learning, per_step, sum_tree, busy):
+    for measure in (command, per_step, sum_tree, busy):
         results[measure.__name__] = measure()
         print(measure.__name__, json.dumps(results[measure.__name__], indent=2), flush=True)
     (FOLDER / "costs.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -111,7 +111,7 @@ def written():
     blocks = {  # a page's block: its table, and what stands above the first column
         "docs/results_cartpole.md": {
             "all": (tables.seeds(tables.groups(rows)), "program"),
-            "ratios": (tables.ratios(rows, costs["learning"]), "script / compared with"),
+            "ratios": (tables.ratios(rows), "script / compared with"),
             "costs": (tables.costs(costs), "cost"),
             "exchanged": (exchanged, "program"),
             "own_limit": (tables.seeds(limits).drop(columns="seconds"), "trained by"),
@@ -162,8 +162,10 @@ def written():
         texts[page] = text
     for script, words in expectations(rows, history, games):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
-        pattern = r"(?s)\nExpect: .*?\.\n"  # to a full stop at the end of a line
-        texts[path] = re.sub(pattern, f"\n{words}\n", path.read_text(encoding="utf-8"), count=1)
+        pattern = r'\nExpect: (?:.+\n)+?(?=\n|"""|CartPole is)'  # to the end of its paragraph
+        text = path.read_text(encoding="utf-8")
+        texts[path], n = re.subn(pattern, f"\n{words}\n", text)
+        missing += [] if n == 1 else [f"{script}.py: not one line Expect"]
     return texts, missing
 
 

@@ -229,7 +229,7 @@ def parts(rows):
     return seeds(programs(rows)).drop(columns="seconds")
 
 
-def ratios(rows, learning):
+def ratios(rows):
     """Each script relative to its port or rival, on the seeds that both ran."""
     table = {}
     for name, kind in [(n, k) for k in ("port", "sb3") for n in PROGRAMS[k]]:
@@ -237,13 +237,11 @@ def ratios(rows, learning):
         ours, theirs = (rows[rows.program == key].set_index("seed").sort_index() for key in keys)
         both = ours.index.intersection(theirs.index)
         a, b = ours.loc[both], theirs.loc[both]
-        speed = learning[keys[0]] / learning[keys[1]] if kind == "port" else None
         table[f"{ORDER[keys[0]]} / {ORDER[keys[1]]}"] = {
             "seeds": len(both),
             "seconds": f"{a.train_seconds.median() / b.train_seconds.median():.2f}",
             "slowest seed": f"{a.train_seconds.max() / b.train_seconds.max():.2f}",
             "environment steps": f"{a.env_steps.median() / b.env_steps.median():.2f}",
-            "steps/s while learning": f"{speed:.1f}" if speed else "",
         }
     return pd.DataFrame(table).T
 
