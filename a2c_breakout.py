@@ -11,8 +11,10 @@
 """
 # A2C on Breakout
 
-The actor and critic of CartPole, here playing from pictures. A ball that gets behind the wall,
-through a tunnel, hits brick after brick. New ideas since a2c_cartpole.py:
+The actor and critic of CartPole, here playing from pictures. A paddle keeps a ball in play, which
+breaks the bricks of a wall; a ball that is missed costs one of five lives. The best find out that a
+ball behind the wall, sent through a tunnel, hits brick after brick. New ideas since
+a2c_cartpole.py:
 
 1. Pictures as states: a convolutional network sees the last four; one shows no motion.
 2. A lost life ends the return: nothing after it counts for the actions before. But the game goes
@@ -35,13 +37,14 @@ algorithm S3. Book: Ogawa 2018, chapter 7. What differs here:
 - RMSprop forgets faster: alpha 0.9 (book: 0.99).
 - In play the policy is sharpened, by a temperature of 0.7 (book: as in training).
 
+Read Games first, then run_steps: Agent.returns and Agent.learn are those of a2c_cartpole.py.
+
 How to run it:
 
     python a2c_breakout.py random                 # see the task
     python a2c_breakout.py play [--weights FILE]  # see a trained agent
     python a2c_breakout.py [--seed 3] ...         # train, for hours
     python a2c_breakout.py --resume               # go on
-    torchrun --nproc-per-node 4 a2c_breakout.py --steps 2500000  # four processes, 10 million in all
 
 Expect: the agent in weights/: mean score 491 in 100 games of up to 5 minutes (10.0 million steps,
 one training, with alpha 0.95). On the way, mean of the last 100 games: 19 at 0.5, 56 at 1, 229 at
@@ -76,13 +79,8 @@ from tqdm import tqdm
 
 NAME = "a2c_breakout"
 TITLE = "A2C on Breakout"
-MOST_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS or torchrun may limit them
-TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ  # whether it started this process
+TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ  # whether it started this process, one of several
 RANK = int(os.environ["RANK"]) if TORCHRUN else 0  # the number of this process
-try:
-    HERE = Path(__file__).resolve().parent
-except NameError:  # pasted into a notebook
-    HERE = Path()
 
 
 # %% Settings
@@ -104,6 +102,7 @@ class Config:
     num_steps: int = setting(5, "steps of each game per update, as in the book")
     gamma: float = setting(0.99, "discount per step", low=0, high=1)
     learning_rate: float = setting(1e-3, "of RMSprop, falls to 0; book: 7e-4", low=0, high=1)
+    rmsprop_alpha: float = setting(0.9, "memory of its squares; book: 0.99", low=0, high=0.9999)
     value_coef: float = setting(0.5, "c_v, weight of the critic's loss, as in the book", low=0)
     entropy_coef: float = setting(0.01, "c_e, weight of the entropy, as in the book", low=0)
     max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
@@ -116,7 +115,7 @@ class Config:
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
-        """Refuse invalid settings. There is no lesson here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -126,6 +125,78 @@ class Config:
                 number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
+
+
+# %% Environment
+FIRE = 1  # the action's number; 0 does nothing, 2 and 3 move right and left
+
+
+def make_env(num_envs, max_frames, colour=False):
+    """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
+    return AtariVectorEnv(
+        "breakout",
+        num_envs,
+        noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
+        episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
+        frameskip=4,  # preparation 3: an action lasts four frames, ...
+        maxpool=True,  # ... and the brighter of the last two makes the picture
+        img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
+        img_width=160 if colour else 84,
+        grayscale=not colour,
+        stack_num=1 if colour else 4,  # four are a state, since one hides the ball's course
+        reward_clipping=False,  # scores are points
+        use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
+        max_num_frames_per_episode=max_frames,  # a ball can bounce forever
+        repeat_action_probability=0.0,  # no sticky actions, as in the book
+    )
+
+
+class Games:
+    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
+
+    After the step that ends a game comes one that only resets it (next-step autoreset):
+
+        step      t                 t + 1             t + 2
+        state     the last but one  the last          the first of a new game
+        action    ends the game     ignored           counts
+        valid     True              False             True
+    """
+
+    def __init__(self, num_envs, seed, max_frames, fire):
+        self.env = make_env(num_envs, max_frames)
+        self.fire = fire
+        self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
+        self.state, info = self.env.reset(seed=self.seeds)
+        self.action = np.zeros(num_envs, int)  # the last one, FIRE included
+        self.lives = info["lives"]
+        self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
+        self.ended = np.zeros(num_envs, bool)  # whether the game is over
+        self.score = np.zeros(num_envs, int)  # points in this game
+        self.finished = []  # scores of the games that ended, until take_finished()
+
+    def step(self, action):
+        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
+        resets = self.ended
+        serves = self.life_begins & self.fire
+        action = np.where(serves, FIRE, action)
+        self.score[resets] = 0
+        self.state, reward, terminated, truncated, info = self.env.step(action)
+        self.action = action
+        life_lost = info["lives"] < self.lives
+        self.life_begins = life_lost | resets
+        self.lives = info["lives"]
+        self.ended = terminated | truncated
+        self.score += reward
+        self.finished += self.score[self.ended].tolist()
+        valid = ~(resets | serves)  # in neither does the policy's action count
+        # The return ends with the life, though the game goes on and the wall stays
+        return reward.astype(np.float32), terminated | life_lost, truncated, valid
+
+    def take_finished(self):
+        """Return the scores of the games that ended since the last call."""
+        finished = self.finished
+        self.finished = []
+        return finished
 
 
 # %% Memory
@@ -170,7 +241,7 @@ def layer_init(layer, gain):
 
 
 class ActorCritic(nn.Module):
-    """Maps states (N, 4, 84, 84) of bytes to logits (N, num_actions) and values (N,), on the CPU.
+    """Maps states (N, 4, 84, 84) of bytes to logits (N, num_actions) and values (N,).
 
     The names and shapes of the weights are the book's, so that its weight files load.
     """
@@ -205,23 +276,6 @@ class ActorCritic(nn.Module):
 
 
 # %% Agent
-def best_device():
-    """Return the GPU if there is one (one for each of torchrun's processes), or the CPU."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if torch.cuda.device_count() >= processes:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    # Several processes average their gradients, which Apple's GPU can't
-    if torch.backends.mps.is_available() and processes == 1:
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def cpu_has_bfloat16():
-    """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
-    cpuinfo = Path("/proc/cpuinfo")  # only Linux has it
-    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
-
-
 class Agent:
     """Samples actions from its policy; trains actor and critic on rollouts. The book: Brain."""
 
@@ -231,10 +285,13 @@ class Agent:
         device = best_device()
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.network = ActorCritic(num_actions, bfloat16).to(device)
-        # A large gradient after many small ones makes a step 1 / sqrt(1 - alpha) times as long as
-        # usual: 3.2 times, with the book's 0.99 10 times. See docs/results_breakout.md
+        # A sudden large gradient makes a step up to 1 / sqrt(1 - alpha) times too long: 3.2 times
+        # with an alpha of 0.9, 10 times with the book's. See docs/results_breakout.md
         self.optimizer = torch.optim.RMSprop(
-            self.network.parameters(), lr=config.learning_rate, alpha=0.9, eps=1e-5
+            self.network.parameters(),
+            lr=config.learning_rate,
+            alpha=config.rmsprop_alpha,
+            eps=1e-5,
         )
 
     def sample(self, state):
@@ -259,12 +316,12 @@ class Agent:
         The book: RolloutStorage.compute_returns.
         """
         _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
-        values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
+        values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N), for time up
         returns = torch.empty_like(rollout.value)  # (T, N)
         next_return = last_value  # for all that comes after the rollout
         for t in reversed(range(len(returns))):
-            # Time up: it would have gone on, so take the value of the state reached. That is still
-            # the one of t + 1, since the environment resets one step later
+            # Time up: it would have gone on, so take the value of the state reached, the last one,
+            # which is that of t + 1 (see Games)
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
             # An end: nothing follows
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
@@ -281,8 +338,10 @@ class Agent:
         # For the actor it is a mere number: without detach, its loss would train the critic, too
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
-        loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
-        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # not 0 / 0
+        entropy_bonus = self.config.entropy_coef * rollout.entropy
+        loss = actor_loss + critic_loss - entropy_bonus  # (T, N)
+        count = rollout.valid.sum().clamp(min=1)  # with one game and one step it may be 0
+        loss = loss[rollout.valid].sum() / count
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
@@ -290,86 +349,17 @@ class Agent:
         return loss.item()
 
 
-# %% Environment
-FIRE = 1  # the action's number; 0 does nothing, 2 and 3 move right and left
-
-
-def make_env(num_envs, max_frames, colour=False):
-    """Return num_envs games of Breakout, prepared as in the book, or in colour for people."""
-    return AtariVectorEnv(
-        "breakout",
-        num_envs,
-        noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
-        episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
-        frameskip=4,  # preparation 3: an action lasts four frames, ...
-        maxpool=True,  # ... and the brighter of the last two makes the picture
-        reward_clipping=False,
-        use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
-        max_num_frames_per_episode=max_frames,  # a ball can bounce forever
-        repeat_action_probability=0.0,  # no sticky actions, as in the book
-        img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
-        img_width=160 if colour else 84,
-        grayscale=not colour,
-        stack_num=1 if colour else 4,  # four are a state, since one hides the ball's course
-    )
-
-
-class Games:
-    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
-
-    After the step that ends a game comes one that only resets it: its action and its reward do not
-    count, and it is not valid. The step after that is the new game's first (next-step autoreset).
-    """
-
-    def __init__(self, num_envs, seed, max_frames, fire):
-        self.env = make_env(num_envs, max_frames)
-        self.fire = fire
-        self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
-        self.state, info = self.env.reset(seed=self.seeds)
-        self.action = np.zeros(num_envs, int)  # the last one, FIRE included
-        self.served = np.zeros(num_envs, bool)  # whether the script pressed that FIRE
-        self.lives = info["lives"]
-        self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
-        self.ended = np.zeros(num_envs, bool)  # whether the game is over
-        self.score = np.zeros(num_envs, int)  # points in this game
-        self.finished = []  # scores of the games that ended, until take_finished()
-
-    def step(self, action):
-        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
-        self.served = self.life_begins & self.fire
-        action = np.where(self.served, FIRE, action)
-        valid = ~self.ended  # not the step that only resets a game
-        self.score[self.ended] = 0
-        self.state, reward, terminated, truncated, info = self.env.step(action)
-        self.action = action
-        life_lost = info["lives"] < self.lives
-        self.life_begins = life_lost | ~valid
-        self.lives = info["lives"]
-        self.ended = terminated | truncated
-        self.score += reward
-        self.finished += self.score[self.ended].tolist()
-        # The return ends with the life, though the game goes on and the wall stays
-        return reward.astype(np.float32), terminated | life_lost, truncated, valid
-
-    def take_finished(self):
-        """Return the scores of the games that ended since the last call."""
-        finished = self.finished
-        self.finished = []
-        return finished
-
-
 # %% Train
 def run_steps(agent, games):
     """Play config.num_steps steps of every game; return them as a Rollout.
 
-    The network stays as it is meanwhile, so that the log-probabilities and values can keep their
-    gradients: learning needs no second pass. The book: the inner loop of Environment.run.
+    The book: the inner loop of Environment.run.
     """
     storage = RolloutStorage()
     for _ in range(agent.config.num_steps):
+        # These keep their gradients, so that learning needs no second pass through the network
         action, log_prob, entropy, value = agent.sample(games.state)
         reward, terminated, truncated, valid = games.step(action)
-        valid &= ~games.served  # that FIRE was not the policy's choice
         if agent.config.clip_rewards:
             reward = np.sign(reward)
         storage.insert(
@@ -403,10 +393,13 @@ def train(config, agent=None, progress=None, checkpoint=None):
             # The first one is written at once, so that no other training starts in this folder
             if checkpoint and progress.env_steps % config.checkpoint_every < update_steps:
                 save_checkpoint(checkpoint, agent, progress)
+            # The rate falls to 0
             remaining = 1 - progress.env_steps / config.steps
             agent.optimizer.param_groups[0]["lr"] = remaining * config.learning_rate
+
             rollout = run_steps(agent, games)
             loss = agent.learn(rollout, games.state)
+
             progress.add(update_steps, loss, games.take_finished())
             progress.seconds = time.perf_counter() - start
             bar.update(update_steps)
@@ -420,46 +413,11 @@ def train(config, agent=None, progress=None, checkpoint=None):
     return agent, progress
 
 
-def play(agent, config):
-    """Play config.games whole games at once, and print their scores; return (scores, pictures).
-
-    scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
-    pictures: of the first game, at most 4,500, three minutes of GIF.
-    """
-    torch.manual_seed(config.seed)
-    games = Games(config.games, config.seed, config.max_frames, config.fire)
-    # The first game again, for people
-    screen = make_env(1, config.max_frames, colour=True)
-    screen.reset(seed=games.seeds[:1])
-    scores = {}
-    pictures = []
-    running = np.ones(config.games, bool)
-    print(f"Playing {config.games} whole games at once. Scores appear as the games end:")
-    print("game  score", flush=True)
-    try:
-        while running.any():
-            games.step(agent.act(games.state))
-            if running[0] and len(pictures) < 4500:
-                picture, _, _, _, _ = screen.step(games.action[:1])  # (1, 1, 210, 160, 3)
-                image = Image.fromarray(picture[0, 0])
-                # Sixteen colours are enough, and take a tenth of the memory
-                pictures.append(image.quantize(16, dither=Image.Dither.NONE))
-            for i in np.flatnonzero(running & games.ended):
-                scores[int(i) + 1] = int(games.score[i])
-                print(f"{i + 1:4}  {games.score[i]:5}", flush=True)
-            running &= ~games.ended
-    except KeyboardInterrupt:
-        print("Interrupted.")
-    if scores:
-        values = list(scores.values())
-        print(f"{len(values)} games: mean {np.mean(values):.1f}, {min(values)} to {max(values)}.")
-    return scores, pictures
-
-
+# %% Results: no reinforcement learning from here on
 class Update(NamedTuple):
     """A line of history.csv: the last hundred updates, or those until a training stopped."""
 
-    env_steps: int  # since the start of the training; the steps that reset a game count, too
+    env_steps: int  # since the start of the training, resets too; of one process, as the scores
     games: int  # that ended since the start; of torchrun's processes, the first one's
     mean: float | None  # score of the last 100 games, None if none is over
     min: int | None  # of the same games
@@ -506,7 +464,42 @@ class Progress:
         return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no score yet"
 
 
-# %% Results: no reinforcement learning from here on
+def play(agent, config):
+    """Play config.games whole games at once, and print their scores; return (scores, pictures).
+
+    scores: {number of the game: its score}; after Ctrl-C, of the games that were over.
+    pictures: of the first game, at most 4,500, three minutes of GIF.
+    """
+    torch.manual_seed(config.seed)
+    games = Games(config.games, config.seed, config.max_frames, config.fire)
+    # The first game again, for people
+    screen = make_env(1, config.max_frames, colour=True)
+    screen.reset(seed=games.seeds[:1])
+    scores = {}
+    pictures = []
+    running = np.ones(config.games, bool)
+    print(f"Playing {config.games} whole games at once. Scores appear as the games end:")
+    print("game  score", flush=True)
+    try:
+        while running.any():
+            games.step(agent.act(games.state))
+            if running[0] and len(pictures) < 4500:
+                picture, _, _, _, _ = screen.step(games.action[:1])  # (1, 1, 210, 160, 3)
+                image = Image.fromarray(picture[0, 0])
+                # Sixteen colours are enough, and take a tenth of the memory
+                pictures.append(image.quantize(16, dither=Image.Dither.NONE))
+            for i in np.flatnonzero(running & games.ended):
+                scores[int(i) + 1] = int(games.score[i])
+                print(f"{i + 1:4}  {games.score[i]:5}", flush=True)
+            running &= ~games.ended
+    except KeyboardInterrupt:
+        print("Interrupted.")
+    if scores:
+        values = list(scores.values())
+        print(f"{len(values)} games: mean {np.mean(values):.1f}, {min(values)} to {max(values)}.")
+    return scores, pictures
+
+
 def plot(history, path):
     """Draw the scores of the last 100 games over the training."""
     rows = [row for row in history if row.games > 0]
@@ -541,8 +534,8 @@ def save_table(path, header, rows):
 
 def save_training(folder, agent, progress):
     """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
-    half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
     # Half the precision is enough to play
+    half = {name: weight.half() for name, weight in agent.network.state_dict().items()}
     torch.save(half, folder / "weights.pth")
     save_table(folder / "history.csv", Update._fields, progress.history)
     summary = {
@@ -632,6 +625,13 @@ def load_checkpoint(path, given):
 
 
 # %% Main
+MOST_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS or torchrun may limit them
+try:
+    HERE = Path(__file__).resolve().parent
+except NameError:  # pasted into a notebook
+    HERE = Path()
+
+
 def parse(arguments):
     """Return the settings that were given, a dictionary, and the other options."""
     parser = argparse.ArgumentParser(
@@ -669,6 +669,23 @@ def parse(arguments):
     return given, options
 
 
+def best_device():
+    """Return the GPU if there is one (one for each of torchrun's processes), or the CPU."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.device_count() >= processes:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    # Processes of torchrun average their gradients, which Apple's GPU can't
+    if torch.backends.mps.is_available() and not TORCHRUN:
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def cpu_has_bfloat16():
+    """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
+    cpuinfo = Path("/proc/cpuinfo")  # only Linux has it
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
+
+
 def set_threads(threads):
     """Let torch compute with so many threads; 0: half of the cores, in case others are busy."""
     if threads < 1:
@@ -684,7 +701,8 @@ def average_gradient(parameter):
 
 def join_processes(network):
     """Give all processes of torchrun the weights of the first one, and the same gradients."""
-    dist.init_process_group()
+    cuda = next(network.parameters()).is_cuda
+    dist.init_process_group("nccl" if cuda and dist.is_nccl_available() else "gloo")
     for parameter in network.parameters():
         dist.broadcast(parameter.data, 0)
         parameter.register_post_accumulate_grad_hook(average_gradient)

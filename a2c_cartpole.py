@@ -15,8 +15,8 @@ V(s) of a state. An action becomes likelier if it turned out better than V(s) pr
 likely if worse, in proportion to the difference, the advantage. New ideas since the Q scripts:
 
 1. Actor and critic: one network, with a head for the policy and a head for V.
-2. Many environments at once, a few steps each: their states differ, as those of old transitions
-   did in replay.
+2. Many environments at once, a few steps each: their states differ, which is what replay was for.
+   Old steps can't be replayed: the gradient holds for actions of the present policy (on-policy).
 3. n-step returns: up to five rewards that were seen, and only then the critic's guess.
 4. Entropy: a bonus for policies that still try things.
 
@@ -29,8 +29,11 @@ Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning",
 algorithm S3. Book: Ogawa 2018, chapter 6.5. What differs here:
 
 - Environments in lockstep, as in the book (paper: threads).
-- The reward is -1 for a fall, else 0 (book: also +1 at the time limit, which ends the return).
+- The reward is -1 for a fall of the pole, or if the cart leaves the track, else 0 (gymnasium: +1 a
+  step; book: also +1 at the time limit, which ends the return).
 - An episode without a fall is followed by a test: 20 greedy episodes at once, without learning.
+
+Read run_steps first, then Agent.returns and Agent.learn, then Games.
 
 Expect: 287 episodes, 21,120 steps, 0.4 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 """
@@ -84,7 +87,7 @@ class Config:
     max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
 
     def __post_init__(self):
-        """Refuse invalid settings. There is no lesson here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -94,6 +97,44 @@ class Config:
                 number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
+
+
+# %% Environment
+class Games:
+    """N games of CartPole that are played at once. All arrays are (N,), `state` (N, state_size).
+
+    After the step that ends a game comes one that only resets it (next-step autoreset):
+
+        step      t                 t + 1             t + 2
+        state     the last but one  the last          the first of a new game
+        action    ends the game     ignored           counts
+        valid     True              False             True
+    """
+
+    def __init__(self, num_envs, seed, max_steps):
+        # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
+        self.env = gym.make_vec(
+            "CartPole-v1", num_envs, max_episode_steps=max_steps, sutton_barto_reward=True
+        )
+        self.state, _ = self.env.reset(seed=seed)
+        self.ended = np.zeros(num_envs, bool)  # whether the game is over
+        self.steps = np.zeros(num_envs, int)  # of this game
+        self.finished = []  # steps of all games that ended, for the table
+
+    def step(self, action):
+        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
+        valid = ~self.ended  # not the step that only resets a game
+        self.steps[self.ended] = 0
+        self.state, reward, terminated, truncated, _ = self.env.step(action)
+        self.steps[valid] += 1
+        self.ended = terminated | truncated
+        self.finished += self.steps[self.ended].tolist()
+        return reward.astype(np.float32), terminated, truncated, valid
+
+    def mean_steps(self):
+        """Return the mean steps of the last N games that ended, None before the first."""
+        last = self.finished[-len(self.steps) :]
+        return float(np.mean(last)) if last else None
 
 
 # %% Memory
@@ -178,12 +219,12 @@ class Agent:
         The book: RolloutStorage.compute_returns.
         """
         _, last_value = self.network(torch.from_numpy(next_state))  # (N,)
-        values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N)
+        values = torch.cat([rollout.value, last_value.unsqueeze(0)])  # (T + 1, N), for time up
         returns = torch.empty_like(rollout.value)  # (T, N)
         next_return = last_value  # for all that comes after the rollout
         for t in reversed(range(len(returns))):
-            # Time up: it would have gone on, so take the value of the state reached. That is still
-            # the one of t + 1, since the environment resets one step later
+            # Time up: it would have gone on, so take the value of the state reached, the last one,
+            # which is that of t + 1 (see Games)
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
             # An end: nothing follows
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
@@ -200,8 +241,10 @@ class Agent:
         # For the actor it is a mere number: without detach, its loss would train the critic, too
         actor_loss = -rollout.log_prob * advantage.detach()
         critic_loss = self.config.value_coef * advantage.square()
-        loss = actor_loss + critic_loss - self.config.entropy_coef * rollout.entropy
-        loss = loss[rollout.valid].sum() / rollout.valid.sum().clamp(min=1)  # not 0 / 0
+        entropy_bonus = self.config.entropy_coef * rollout.entropy
+        loss = actor_loss + critic_loss - entropy_bonus  # (T, N)
+        count = rollout.valid.sum().clamp(min=1)  # with one game and one step it may be 0
+        loss = loss[rollout.valid].sum() / count
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
@@ -209,49 +252,15 @@ class Agent:
         return loss.item()
 
 
-# %% Environment
-class Games:
-    """N games of CartPole that are played at once. All arrays are (N,), `state` (N, state_size).
-
-    After the step that ends a game comes one that only resets it: its action and its reward do not
-    count, and it is not valid. The step after that is the new game's first (next-step autoreset).
-    """
-
-    def __init__(self, num_envs, seed, max_steps):
-        # The reward is -1 for a fall, else 0. Another task: docs/own_task.md
-        self.env = gym.make_vec(
-            "CartPole-v1", num_envs, max_episode_steps=max_steps, sutton_barto_reward=True
-        )
-        self.state, _ = self.env.reset(seed=seed)
-        self.ended = np.zeros(num_envs, bool)  # whether the game is over
-        self.steps = np.zeros(num_envs, int)  # of this game
-        self.finished = []  # steps of all games that ended
-
-    def step(self, action):
-        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
-        valid = ~self.ended  # not the step that only resets a game
-        self.steps[self.ended] = 0
-        self.state, reward, terminated, truncated, _ = self.env.step(action)
-        self.steps[valid] += 1
-        self.ended = terminated | truncated
-        self.finished += self.steps[self.ended].tolist()
-        return reward.astype(np.float32), terminated, truncated, valid
-
-    def mean_steps(self):
-        """Return the mean steps of the last N games that ended, None before the first."""
-        last = self.finished[-len(self.steps) :]
-        return float(np.mean(last)) if last else None
-
-
 # %% Train
 def run_steps(agent, games):
     """Play config.num_steps steps of every game; return them as a Rollout.
 
-    The network stays as it is meanwhile, so that the log-probabilities and values can keep their
-    gradients: learning needs no second pass. The book: the inner loop of Environment.run.
+    The book: the inner loop of Environment.run.
     """
     storage = RolloutStorage()
     for _ in range(agent.config.num_steps):
+        # These keep their gradients, so that learning needs no second pass through the network
         action, log_prob, entropy, value = agent.sample(games.state)
         reward, terminated, truncated, valid = games.step(action)
         storage.insert(
@@ -264,6 +273,49 @@ def run_steps(agent, games):
             valid=valid,
         )
     return storage.take()
+
+
+def train(config):
+    """Train until solved, for config.steps, or until Ctrl-C; return (agent, history).
+
+    An episode is full if the pole does not fall. After an update in whose steps an episode was
+    full, and no pole fell, the current policy is tested: if config.solved_after new episodes are
+    full, the task is solved; else learning goes on. The steps of tests count like all others.
+    """
+    torch.set_num_threads(1)  # more would slow so small a network down
+    torch.manual_seed(config.seed)
+    games = Games(config.num_envs, config.seed, config.max_steps)
+    test_env = Games(config.solved_after, config.seed + 1, config.max_steps).env
+    agent = Agent(config, games.state.shape[1], games.env.single_action_space.n)
+    history = []
+    env_steps = 0
+    passed = False
+    print("update  episodes  mean steps     loss  test steps  env steps")
+    try:
+        while env_steps < config.steps and not passed:
+            rollout = run_steps(agent, games)
+            loss = agent.learn(rollout, games.state)
+            env_steps += int(rollout.valid.sum())
+            test_steps = None
+            if rollout.truncated.any() and not rollout.terminated.any():
+                test_steps, fell = run_test(agent, test_env)
+                env_steps += test_steps * config.solved_after
+                passed = not fell
+            row = Update(
+                update=len(history) + 1,
+                episodes=len(games.finished),
+                mean_steps=games.mean_steps(),
+                loss=loss,
+                test_steps=test_steps,
+                passed=passed,
+                env_steps=env_steps,
+            )
+            history.append(row)
+            if row.update % 50 == 0 or test_steps:
+                print_row(row)
+    except KeyboardInterrupt:
+        print("Interrupted: what was learned is kept.")
+    return agent, history
 
 
 def run_test(agent, env):
@@ -291,49 +343,6 @@ class Update(NamedTuple):
     test_steps: int | None  # of the test after this update, None if there was none
     passed: bool  # whether no pole fell in the test
     env_steps: int  # of all environments, since the start of the training
-
-
-def train(config):
-    """Train until solved, for config.steps, or until Ctrl-C; return (agent, history).
-
-    An episode is full if the pole does not fall. After an update in whose steps an episode was
-    full, and no pole fell, the current policy is tested: if config.solved_after new episodes are
-    full, the task is solved; else learning goes on. The steps of tests count like all others.
-    """
-    torch.set_num_threads(1)  # more would slow so small a network down
-    torch.manual_seed(config.seed)
-    games = Games(config.num_envs, config.seed, config.max_steps)
-    tests = Games(config.solved_after, config.seed + 1, config.max_steps)
-    agent = Agent(config, games.state.shape[1], games.env.single_action_space.n)
-    history = []
-    env_steps = 0
-    passed = False
-    print("update  episodes  mean steps     loss  test steps  env steps")
-    try:
-        while env_steps < config.steps and not passed:
-            rollout = run_steps(agent, games)
-            loss = agent.learn(rollout, games.state)
-            env_steps += int(rollout.valid.sum())
-            test_steps = None
-            if rollout.truncated.any() and not rollout.terminated.any():
-                test_steps, fell = run_test(agent, tests.env)
-                env_steps += test_steps * config.solved_after
-                passed = not fell
-            row = Update(
-                update=len(history) + 1,
-                episodes=len(games.finished),
-                mean_steps=games.mean_steps(),
-                loss=loss,
-                test_steps=test_steps,
-                passed=passed,
-                env_steps=env_steps,
-            )
-            history.append(row)
-            if row.update % 50 == 0 or test_steps:
-                print_row(row)
-    except KeyboardInterrupt:
-        print("Interrupted: what was learned is kept.")
-    return agent, history
 
 
 def print_row(row):

@@ -11,8 +11,9 @@
 # DQN on CartPole
 
 A pole stands on a cart that is pushed left or right; nobody says how to keep it upright. A network
-learns Q(s, a), the return to expect after action a in state s, and the agent takes the action with
-the largest Q. The network's targets contain its own estimates, which is unstable. Two ideas:
+learns Q(s, a), the return (the discounted sum of the rewards to come) to expect after action a in
+state s, and the agent takes the action with the largest Q. The targets y that the network learns
+contain its own estimates, which is unstable. Two ideas:
 
 1. Replay memory: learn from random old transitions, since consecutive ones are correlated.
 2. Target network: compute the targets with a slowly following copy of the Q network.
@@ -23,14 +24,16 @@ the largest Q. The network's targets contain its own estimates, which is unstabl
 Paper: Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1.
 Book: Ogawa 2018, chapter 5. What differs here:
 
-- The reward is -1 for a fall, else 0 (book: also +1 at the time limit, which ends the return).
+- The reward is -1 for a fall of the pole, or if the cart leaves the track, else 0 (gymnasium: +1 a
+  step; book: also +1 at the time limit, which ends the return).
 - The target network moves a little at every update (paper: a copy now and then), as in Lillicrap
   et al. 2015, arXiv 1509.02971.
-- clip keeps the next value in [-1, 1]: returns lie in [-1, 0], but wrong guesses may grow. (The
-  limit above 0 is on purpose: cut at 0, errors around 0 could only make values too low.)
+- clip keeps the next value in [-1, 1]: no return is larger, so a wrong guess must not grow further.
 - A random action has a constant probability (papers and book: it falls).
 - After an episode without a fall come tests, until the next fall. The agent neither explores nor
   learns in them: only this shows what the policy can do.
+
+Read run_episode first, then Agent.learn and Agent.td_target, then the memory and the network.
 
 Expect: 55 episodes, 6,644 steps, 0.8 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.
@@ -81,11 +84,11 @@ class Config:
     memory_size: int = setting(10_000, "transitions kept; the oldest are overwritten", high=10**7)
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
-    tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
+    tau: float = setting(0.1, "soft update: share of Q blended into the target", low=0, high=1)
     q_limit: float = setting(1.0, "clips next values to [-X, X]; returns lie in [-1, 0]", low=0)
 
     def __post_init__(self):
-        """Refuse invalid settings. There is no lesson here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -104,7 +107,7 @@ class Batch(NamedTuple):
     """B transitions, one in each row."""
 
     state: torch.Tensor  # (B, state_size)
-    action: torch.Tensor  # (B, 1), int64
+    action: torch.Tensor  # (B, 1), int64, as gather needs it
     reward: torch.Tensor  # (B,)
     next_state: torch.Tensor  # (B, state_size)
     terminated: torch.Tensor  # (B,), 1 if the pole fell; else 0, even at the time limit
@@ -217,21 +220,11 @@ class Agent:
 
 
 # %% Train
-class Episode(NamedTuple):
-    """A line of history.csv."""
-
-    episode: int
-    steps: int
-    test: bool  # whether the agent neither explored nor learned
-    full_tests: int  # in a row, up to here
-    loss: float | None  # mean over the updates, None if there was none
-    env_steps: int  # since the start of the training
-
-
 def run_episode(agent, env, learning):
-    """Play an episode; if learning, explore and update. Return steps, fell, losses.
+    """Play an episode and store its steps; if learning, explore, and update after each step.
 
-    The book: the inner loop of Environment.run.
+    Return its steps, whether the pole fell, and the losses. The book: the inner loop of
+    Environment.run.
     """
     state, _ = env.reset()
     steps = 0
@@ -253,9 +246,8 @@ def run_episode(agent, env, learning):
 def train(config):
     """Train until solved, for config.episodes, or until Ctrl-C; return (agent, history).
 
-    An episode is full if the pole does not fall. After a full episode the agent is tested: it
-    neither explores nor learns, until the pole falls. config.solved_after full tests in a row solve
-    the task. The steps of tests count, and go into the memory, like all others.
+    An episode is full if the pole does not fall. config.solved_after full tests in a row solve the
+    task. The steps of tests count, and go into the memory, like all others.
     """
     torch.set_num_threads(1)  # more would slow so small a network down
     torch.manual_seed(config.seed)
@@ -264,11 +256,13 @@ def train(config):
     env.reset(seed=config.seed)  # the resets that follow go on from it
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history = []
-    learning = True
     full_tests = 0
+    fell = True  # so that the first episode learns
     print("episode  steps  kind      loss  full tests  env steps")
     try:
         while len(history) < config.episodes and full_tests < config.solved_after:
+            # After a full episode come tests, without exploring or learning, until the pole falls
+            learning = fell
             steps, fell, losses = run_episode(agent, env, learning)
             if not learning:
                 full_tests += 1
@@ -280,15 +274,25 @@ def train(config):
                 test=not learning,
                 full_tests=full_tests,
                 loss=float(np.mean(losses)) if losses else None,
-                env_steps=agent.memory.pushed,
+                env_steps=agent.memory.pushed,  # every step was stored
             )
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            learning = fell  # after a full episode comes a test
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history
+
+
+class Episode(NamedTuple):
+    """A line of history.csv."""
+
+    episode: int
+    steps: int
+    test: bool  # whether the agent neither explored nor learned
+    full_tests: int  # in a row, up to here
+    loss: float | None  # mean over the updates, None if there was none
+    env_steps: int  # since the start of the training
 
 
 def print_row(row):

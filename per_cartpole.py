@@ -16,18 +16,22 @@ large TD error delta = y - Q(s, a) more often. New ideas since ddqn_cartpole.py:
 1. Priorities: transition i is drawn with probability P(i), larger for a larger error. A new one
    has no error yet: it gets the largest priority so far. The priority is renewed at each replay.
 2. Sum tree: draws by priority, and changes a priority, in O(log N) steps each.
-3. Importance weights w undo the bias of drawing some more often, fully once beta is 1 (here most
-   trainings end before).
+3. Importance weights w undo the bias of drawing some more often: a little at first, fully once
+   beta is 1 (here learning mostly ends before).
 
     y    = r + gamma * clip(Q_target(s', argmax_a' Q(s', a')))    (as in double DQN)
-    p_i  = |delta_i| + eps,    P(i) = p_i^alpha / sum_k p_k^alpha
-    w_i  = (N P(i))^-beta / max_j w_j        (N transitions; max over the batch; beta rises to 1)
+    p_i  = |delta_i| + eps
+    P(i) = p_i^alpha / sum_k p_k^alpha
+    w_i  = (N P(i))^-beta, divided by the largest of the batch    (N: transitions in the memory)
     loss = mean_i w_i * Huber(delta_i)
 
 Paper: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1. Book:
 Ogawa 2018, chapter 6.4, whose list takes O(N) per draw and has no weights. What differs here:
 
+- Target as in ddqn_cartpole.py: the Q network picks the next action, the target network values it.
 - Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
+
+Read Agent.learn first, then ReplayMemory, then SumTree: nothing else is new.
 
 Expect: 58 episodes, 7,006 steps, 1.5 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.
@@ -78,16 +82,16 @@ class Config:
     memory_size: int = setting(10_000, "transitions kept; the oldest are overwritten", high=10**7)
     hidden_size: int = setting(64, "units in each of two layers; the book has 32", high=10**4)
     epsilon: float = setting(0.1, "probability of a random action", low=0, high=1)
-    tau: float = setting(0.1, "share of Q blended into the target per update", low=0, high=1)
+    tau: float = setting(0.1, "soft update: share of Q blended into the target", low=0, high=1)
     q_limit: float = setting(1.0, "clips next values to [-X, X]; returns lie in [-1, 0]", low=0)
     alpha: float = setting(0.6, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
-    beta: float = setting(0.4, "share of the bias corrected at first", low=0, high=1)
+    beta: float = setting(0.4, "exponent of the weights at first; rises to 1", low=0, high=1)
     beta_steps: int = setting(5_000, "environment steps until beta is 1")
     priority_epsilon: float = setting(1e-4, "keeps every probability above 0", low=1e-12, high=1)
     uniform_steps: int = setting(0, "steps with equal priorities; the book: 30 episodes", low=0)
 
     def __post_init__(self):
-        """Refuse invalid settings. There is no lesson here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -106,24 +110,26 @@ class Batch(NamedTuple):
     """B transitions, one in each row."""
 
     state: torch.Tensor  # (B, state_size)
-    action: torch.Tensor  # (B, 1), int64
+    action: torch.Tensor  # (B, 1), int64, as gather needs it
     reward: torch.Tensor  # (B,)
     next_state: torch.Tensor  # (B, state_size)
     terminated: torch.Tensor  # (B,), 1 if the pole fell; else 0, even at the time limit
     weight: torch.Tensor  # (B,), importance weights
-    index: np.ndarray  # (B,), places in the memory
+    index: np.ndarray  # (B,), places in the memory, to give them new priorities
 
 
 class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
-    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n. With leaves 3, 1, 0, 4
-    the root is 8, its children are 4 and 4; find of 3.5 goes left, then right with 0.5, to leaf 1.
+    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n:
+
+             8          find(3.5): 3.5 < 4, go left; 3.5 >= 3, go right with 3.5 - 3 = 0.5: leaf 1
+         4       4
+       3   1   0   4    (leaves 0 to 3)
     """
 
     def __init__(self, capacity):
-        # Steps from a leaf to the root
-        self.depth = (capacity - 1).bit_length()
+        self.depth = (capacity - 1).bit_length()  # log2, rounded up: steps from a leaf to the root
         self.first_leaf = 2**self.depth
         self.nodes = np.zeros(2 * self.first_leaf)
 
@@ -145,15 +151,17 @@ class SumTree:
         return self.nodes[1]
 
     def find(self, value):
-        """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it."""
-        # All start at the root
-        node = np.ones(len(value), np.int64)
+        """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it.
+
+        All walk down at once: left if the value is less than the sum there; else right, less that
+        sum.
+        """
+        node = np.ones(len(value), np.int64)  # the root
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
-            # The second condition keeps rounding errors from leading to an empty leaf
+            # Rounding errors must not lead to an empty leaf: so the second condition
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
-            # Going right skips the left subtree: subtract its sum
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
         return node - self.first_leaf
@@ -202,9 +210,9 @@ class ReplayMemory:
         )
 
     def draw(self, batch_size):
-        """Return places (B,), one drawn from each of batch_size equal parts of the total.
+        """Draw places (B,) by priority: one from each of batch_size equal parts of the total.
 
-        So how often each is drawn depends less on chance than with independent draws.
+        This stratified sampling leaves less to chance than independent draws.
         """
         offset = torch.rand(batch_size, dtype=torch.float64).numpy()
         fraction = (np.arange(batch_size) + offset) / batch_size  # (B,), of the total
@@ -214,6 +222,7 @@ class ReplayMemory:
         """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,).
 
         What is drawn too often weighs less; the largest weight is 1, so that no step is too long.
+        (N cancels.)
         """
         progress = min(1, self.pushed / self.config.beta_steps)
         beta = self.config.beta + progress * (1 - self.config.beta)
@@ -277,7 +286,8 @@ class Agent:
     def td_target(self, batch):
         """y = r + gamma * clip(Q_target(s', argmax_a' Q(s', a'))), r after a fall; shape (B,)."""
         best_action = self.q_network(batch.next_state).argmax(1, keepdim=True)  # (B, 1)
-        next_q = self.target_network(batch.next_state).gather(1, best_action).squeeze(1)  # (B,)
+        next_q = self.target_network(batch.next_state)  # (B, num_actions)
+        next_q = next_q.gather(1, best_action).squeeze(1)  # (B,), of the best actions
         next_q = next_q.clamp(-self.config.q_limit, self.config.q_limit)
         return batch.reward + self.config.gamma * (1 - batch.terminated) * next_q
 
@@ -306,21 +316,11 @@ class Agent:
 
 
 # %% Train
-class Episode(NamedTuple):
-    """A line of history.csv."""
-
-    episode: int
-    steps: int
-    test: bool  # whether the agent neither explored nor learned
-    full_tests: int  # in a row, up to here
-    loss: float | None  # mean over the updates, None if there was none
-    env_steps: int  # since the start of the training
-
-
 def run_episode(agent, env, learning):
-    """Play an episode; if learning, explore and update. Return steps, fell, losses.
+    """Play an episode and store its steps; if learning, explore, and update after each step.
 
-    The book: the inner loop of Environment.run.
+    Return its steps, whether the pole fell, and the losses. The book: the inner loop of
+    Environment.run.
     """
     state, _ = env.reset()
     steps = 0
@@ -342,9 +342,8 @@ def run_episode(agent, env, learning):
 def train(config):
     """Train until solved, for config.episodes, or until Ctrl-C; return (agent, history).
 
-    An episode is full if the pole does not fall. After a full episode the agent is tested: it
-    neither explores nor learns, until the pole falls. config.solved_after full tests in a row solve
-    the task. The steps of tests count, and go into the memory, like all others.
+    An episode is full if the pole does not fall. config.solved_after full tests in a row solve the
+    task. The steps of tests count, and go into the memory, like all others.
     """
     torch.set_num_threads(1)  # more would slow so small a network down
     torch.manual_seed(config.seed)
@@ -353,11 +352,13 @@ def train(config):
     env.reset(seed=config.seed)  # the resets that follow go on from it
     agent = Agent(config, env.observation_space.shape[0], env.action_space.n)
     history = []
-    learning = True
     full_tests = 0
+    fell = True  # so that the first episode learns
     print("episode  steps  kind      loss  full tests  env steps")
     try:
         while len(history) < config.episodes and full_tests < config.solved_after:
+            # After a full episode come tests, without exploring or learning, until the pole falls
+            learning = fell
             steps, fell, losses = run_episode(agent, env, learning)
             if not learning:
                 full_tests += 1
@@ -369,15 +370,25 @@ def train(config):
                 test=not learning,
                 full_tests=full_tests,
                 loss=float(np.mean(losses)) if losses else None,
-                env_steps=agent.memory.pushed,
+                env_steps=agent.memory.pushed,  # every step was stored
             )
             history.append(row)
             if row.episode % 10 == 0 or full_tests == config.solved_after:
                 print_row(row)
-            learning = fell  # after a full episode comes a test
     except KeyboardInterrupt:
         print("Interrupted: what was learned is kept.")
     return agent, history
+
+
+class Episode(NamedTuple):
+    """A line of history.csv."""
+
+    episode: int
+    steps: int
+    test: bool  # whether the agent neither explored nor learned
+    full_tests: int  # in a row, up to here
+    loss: float | None  # mean over the updates, None if there was none
+    env_steps: int  # since the start of the training
 
 
 def print_row(row):

@@ -8,7 +8,7 @@
 """
 # A first look at CartPole, and at a replay memory
 
-Pushes the cart left and right by chance: what the environment shows and returns, and what a replay
+Pushes the cart left and right at random: what the environment shows and returns, and what a replay
 memory makes of it. Nothing learns here; dqn_cartpole.py does.
 
 Beside 「倒立振子問題」 and 「経験再生」 in the notebook on ゼロから作る Deep Learning 4.
@@ -51,7 +51,7 @@ class Config:
 class Transition(NamedTuple):
     """One step; or a batch of B steps, a column each."""
 
-    state: np.ndarray  # (4,): position, speed, angle, angular velocity; or (B, 4)
+    state: np.ndarray  # (4,): position, velocity, angle, angular velocity; or (B, 4)
     action: int  # 0: push to the left, 1: to the right; or (B,)
     reward: float  # or (B,)
     next_state: np.ndarray  # as state
@@ -87,7 +87,7 @@ class ReplayMemory:
 
 # %% Play
 def play(config):
-    """Push by chance; return the memory, and a picture (400, 600, 3) of each state."""
+    """Push at random; return the memory, and a picture (400, 600, 3) of each state."""
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # no display is needed
     os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # or SDL would swallow SIGTERM from now on
     env = gym.make("CartPole-v1", render_mode="rgb_array")
@@ -116,7 +116,7 @@ def draw(memory, frames, shown=12):
     steps = np.unique(np.linspace(0, last, shown).round().astype(int))
     rows = -(-len(steps) // 3)  # rounded up
     figure = Figure(figsize=(9, 1.35 * rows + 0.4), layout="constrained")
-    figure.suptitle("CartPole, pushed by chance, until the pole falls", fontsize=14)
+    figure.suptitle("CartPole, pushed at random, until the pole falls", fontsize=14)
     places = figure.subplots(rows, 3, squeeze=False).ravel()
     for axes, step in zip(places, steps):
         transition = memory.transitions[step]
@@ -136,10 +136,10 @@ def draw(memory, frames, shown=12):
 
 def table(memory, rows=10):
     """Return the first steps as text."""
-    lines = ["step  position   speed   angle  angular velocity  action  reward  terminated"]
+    lines = ["step  position  velocity   angle  angular velocity  action  reward  terminated"]
     for step, transition in enumerate(memory.transitions):
-        position, speed, angle, angular_velocity = transition.state
-        state = f"{position:8.3f}  {speed:6.3f}  {angle:6.3f}  {angular_velocity:16.3f}"
+        position, velocity, angle, angular_velocity = transition.state
+        state = f"{position:8.3f}  {velocity:8.3f}  {angle:6.3f}  {angular_velocity:16.3f}"
         result = f"{transition.action:6}  {transition.reward:6}  {transition.terminated!s:>10}"
         lines.append(f"{step:4}  {state}  {result}")
     return "\n".join(lines[: rows + 1])

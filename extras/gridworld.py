@@ -77,7 +77,8 @@ class GridWorld(gym.Env):
         """Return where an action leads, and its reward."""
         down, right = self.MOVES[action]
         there = (place[0] + down, place[1] + right)
-        if there not in [*self.states(), self.GOAL]:
+        inside = 0 <= there[0] < 3 and 0 <= there[1] < 4
+        if there == self.WALL or not inside:
             there = place
         rewards = {self.GOAL: 1.0, self.BOMB: -1.0}
         return there, rewards.get(there, 0.0)

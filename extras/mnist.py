@@ -143,7 +143,7 @@ def predict(network, x):
 
 
 def train(x, y, x_test, y_test, seed=0, epochs=3):
-    """Return the network, and the share of right answers before and after each epoch."""
+    """Return the network, and its accuracy (share of right answers) before and after each epoch."""
     torch.manual_seed(seed)
     network = make_network()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)

@@ -16,7 +16,8 @@ a2c_breakout.py. New ideas since these two:
 
 1. The memory holds each picture once. Four make a state when it is drawn: stacks would hold each
    picture eight times.
-2. n-step returns: n rewards are seen, only the rest is guessed. News of a brick travels faster.
+2. n-step returns: n rewards are seen, only the rest is guessed. News of a brick travels faster; but
+   all rewards after the first are of an older policy, which is not corrected, as in Rainbow.
 3. Epsilon falls: at first every action is random, in the end one in a hundred.
 4. The target network is a copy, made anew every 250 updates.
 
@@ -35,6 +36,8 @@ al. 2015, "Human-level control through deep reinforcement learning"; idea 2 as i
 - A lost life ends the return (article: the end of the game). FIRE is pressed for the policy.
 - Importance weights (the article's agent did not learn with them: --beta 0 leaves them out).
 
+Read Games and ReplayMemory first, then run_step and Agent.learn.
+
 Switches: --alpha 0: double DQN; --no-double: DQN's target; --dueling: dueling network.
 
 How to run it:
@@ -44,7 +47,7 @@ How to run it:
     python extras/per_breakout.py [--seed 3] ...         # train, for hours
     python extras/per_breakout.py --resume               # go on
 
-Expect: the agent in weights/: mean score 126 in 100 games of up to half an hour (2.0 million steps,
+Expect: the agent in weights/: mean score 147 in 100 games of up to half an hour (2.0 million steps,
 one training, of an earlier version). On the way, mean of the last 100 games: 35 at 0.5, 77 at 1,
 110 at 2 million steps.
 """
@@ -76,11 +79,6 @@ from tqdm import tqdm
 
 NAME = "per_breakout"
 TITLE = "Prioritized replay on Breakout"
-MOST_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS may limit them
-try:
-    HERE = Path(__file__).resolve().parent.parent
-except NameError:  # pasted into a notebook
-    HERE = Path()
 
 
 # %% Settings
@@ -112,7 +110,7 @@ class Config:
     epsilon: float = setting(0.01, "probability of a random action in the end", low=0, high=1)
     epsilon_steps: int = setting(250_000, "environment steps in which epsilon falls from 1")
     alpha: float = setting(0.5, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
-    beta: float = setting(0.4, "share of the bias corrected at first; 0: never", low=0, high=1)
+    beta: float = setting(0.4, "exponent of the weights, rises to 1; 0: stays 0", low=0, high=1)
     priority_epsilon: float = setting(0.01, "keeps every probability above 0", low=1e-12, high=1)
     clip_rewards: bool = setting(True, "a brick is worth 1; else 1, 4 or 7", low=0, high=1)
     bfloat16: bool = setting(True, "lower precision, on CPUs where that is faster", low=0, high=1)
@@ -122,7 +120,7 @@ class Config:
     checkpoint_every: int = setting(100_000, "environment steps between checkpoints")
 
     def __post_init__(self):
-        """Refuse invalid settings. There is no lesson here: go on to Memory."""
+        """Refuse invalid settings. There is no lesson here."""
         for f in fields(self):
             value = getattr(self, f.name)
             low = f.metadata["low"]
@@ -141,6 +139,82 @@ class Config:
             raise ValueError(f"learn_start must be from {which}, not {self.learn_start}")
 
 
+# %% Environment
+FIRE = 1  # the action's number; 0 does nothing, 2 and 3 move right and left
+
+
+def make_env(num_envs, max_frames, colour=False):
+    """Return num_envs games of Breakout, prepared as by Mnih, or in colour for people."""
+    return AtariVectorEnv(
+        "breakout",
+        num_envs,
+        noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
+        episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
+        frameskip=4,  # preparation 3: an action lasts four frames, ...
+        maxpool=True,  # ... and the brighter of the last two makes the picture
+        img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
+        img_width=160 if colour else 84,
+        grayscale=not colour,
+        stack_num=1,  # Games and ReplayMemory stack the pictures
+        reward_clipping=False,  # scores are points
+        use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
+        max_num_frames_per_episode=max_frames,  # a ball can bounce forever
+        repeat_action_probability=0.0,  # no sticky actions
+    )
+
+
+class Games:
+    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
+
+    After the step that ends a game comes one that only resets it (next-step autoreset):
+
+        step      t                 t + 1             t + 2
+        state     the last but one  the last          the first of a new game
+        action    ends the game     ignored           counts
+        valid     True              False             True
+    """
+
+    def __init__(self, num_envs, seed, max_frames, fire):
+        self.env = make_env(num_envs, max_frames)
+        self.fire = fire
+        self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
+        frame, info = self.env.reset(seed=self.seeds)  # (N, 1, 84, 84)
+        # Four pictures are a state, since one hides the ball's course; those not there are black
+        self.state = np.concatenate([np.zeros((num_envs, 3, 84, 84), np.uint8), frame], 1)
+        self.action = np.zeros(num_envs, int)  # the last one, FIRE included
+        self.lives = info["lives"]
+        self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
+        self.ended = np.zeros(num_envs, bool)  # whether the game is over
+        self.score = np.zeros(num_envs, int)  # points in this game
+        self.finished = []  # scores of the games that ended, until take_finished()
+
+    def step(self, action):
+        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
+        resets = self.ended
+        serves = self.life_begins & self.fire
+        action = np.where(serves, FIRE, action)
+        self.score[resets] = 0
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        self.action = action
+        life_lost = info["lives"] < self.lives
+        self.life_begins = life_lost | resets
+        self.lives = info["lives"]
+        self.ended = terminated | truncated
+        self.score += reward
+        self.finished += self.score[self.ended].tolist()
+        self.state = np.concatenate([self.state[:, 1:], frame], 1)
+        # No pictures of the life before
+        self.state[self.life_begins, :3] = 0
+        # The return ends with the life, though the game goes on and the wall stays
+        return reward.astype(np.float32), terminated | life_lost, truncated, ~resets
+
+    def take_finished(self):
+        """Return the scores of the games that ended since the last call."""
+        finished = self.finished
+        self.finished = []
+        return finished
+
+
 # %% Memory
 class Batch(NamedTuple):
     """B transitions, one in each row."""
@@ -151,19 +225,21 @@ class Batch(NamedTuple):
     next_state: torch.Tensor  # (B, 4, 84, 84), bytes: the state after n steps
     discount: torch.Tensor  # (B,), of the value of next_state; 0 if the life was lost
     weight: torch.Tensor  # (B,), importance weights
-    index: np.ndarray  # (B,), places in the memory
+    index: np.ndarray  # (B,), places in the memory, to give them new priorities
 
 
 class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
-    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n. With leaves 3, 1, 0, 4
-    the root is 8, its children are 4 and 4; find of 3.5 goes left, then right with 0.5, to leaf 1.
+    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n:
+
+             8          find(3.5): 3.5 < 4, go left; 3.5 >= 3, go right with 3.5 - 3 = 0.5: leaf 1
+         4       4
+       3   1   0   4    (leaves 0 to 3)
     """
 
     def __init__(self, capacity):
-        # Steps from a leaf to the root
-        self.depth = (capacity - 1).bit_length()
+        self.depth = (capacity - 1).bit_length()  # log2, rounded up: steps from a leaf to the root
         self.first_leaf = 2**self.depth
         self.nodes = np.zeros(2 * self.first_leaf)
 
@@ -185,15 +261,17 @@ class SumTree:
         return self.nodes[1]
 
     def find(self, value):
-        """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it."""
-        # All start at the root
-        node = np.ones(len(value), np.int64)
+        """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it.
+
+        All walk down at once: left if the value is less than the sum there; else right, less that
+        sum.
+        """
+        node = np.ones(len(value), np.int64)  # the root
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
-            # The second condition keeps rounding errors from leading to an empty leaf
+            # Rounding errors must not lead to an empty leaf: so the second condition
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
-            # Going right skips the left subtree: subtract its sum
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
         return node - self.first_leaf
@@ -258,9 +336,9 @@ class ReplayMemory:
         )
 
     def draw(self, batch_size):
-        """Return places (B,), one drawn from each of batch_size equal parts of the total.
+        """Draw places (B,) by priority: one from each of batch_size equal parts of the total.
 
-        So how often each is drawn depends less on chance than with independent draws.
+        This stratified sampling leaves less to chance than independent draws.
         """
         offset = torch.rand(batch_size, dtype=torch.float64).numpy()
         fraction = (np.arange(batch_size) + offset) / batch_size  # (B,), of the total
@@ -271,11 +349,11 @@ class ReplayMemory:
         rows = (row[:, None] + np.arange(-3, 1)) % self.rows  # (B, 4)
         game = game[:, None]
         state = self.frame[rows, game]
-        # As Games.life_begins: whether the step before picture k ended a life, or reset the game
-        life_begins = self.terminated[rows - 1, game] | ~self.valid[rows - 1, game]  # (B, 4)
+        # As Games.life_begins: whether the step after picture k ended a life, or reset the game
+        ended = self.terminated[rows, game] | ~self.valid[rows, game]  # (B, 4)
         before = np.zeros(len(row), bool)  # whether picture k is of the life before
         for k in (2, 1, 0):
-            before = before | life_begins[:, k + 1]
+            before = before | ended[:, k]
             state[before, k] = 0
         return torch.from_numpy(state)
 
@@ -301,6 +379,7 @@ class ReplayMemory:
         """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,).
 
         What is drawn too often weighs less; the largest weight is 1, so that no step is too long.
+        (N cancels.)
         """
         if self.config.beta == 0:
             return np.ones(len(index))
@@ -318,7 +397,7 @@ class ReplayMemory:
 
 # %% Network
 class QNetwork(nn.Module):
-    """Maps states (N, 4, 84, 84) of bytes to action values (N, num_actions), on the CPU."""
+    """Maps states (N, 4, 84, 84) of bytes to action values (N, num_actions)."""
 
     def __init__(self, num_actions, dueling=False, bfloat16=False):
         super().__init__()
@@ -346,29 +425,16 @@ class QNetwork(nn.Module):
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         state = state.to(device).to(dtype).contiguous(memory_format=torch.channels_last) / 255
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            q = self.head(self.conv(state))
-            if self.dueling:
-                value, advantage = q.tensor_split([1], dim=1)  # (N, 1), (N, num_actions)
-                q = value + advantage - advantage.mean(-1, keepdim=True)
-        return q.float().cpu()
+            hidden = self.conv(state)
+        # In float32: bfloat16 rounds values near 5 to 1/32, while actions often differ by less
+        q = self.head(hidden.float())
+        if self.dueling:
+            value, advantage = q.tensor_split([1], dim=1)  # (N, 1), (N, num_actions)
+            q = value + advantage - advantage.mean(-1, keepdim=True)
+        return q.cpu()
 
 
 # %% Agent
-def best_device():
-    """Return the GPU if there is one, or the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def cpu_has_bfloat16():
-    """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
-    cpuinfo = Path("/proc/cpuinfo")  # only Linux has it
-    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
-
-
 class Agent:
     """Acts epsilon-greedily on its Q network, and trains it from a replay memory."""
 
@@ -384,7 +450,7 @@ class Agent:
         self.target_network = copy.deepcopy(self.q_network)
         # autocast would convert the weights at each use, but they change with each copy only
         if bfloat16:
-            self.target_network.to(torch.bfloat16)
+            self.target_network.conv.to(torch.bfloat16)
         self.optimizer = torch.optim.Adam(
             self.q_network.parameters(),
             lr=config.learning_rate,
@@ -431,123 +497,7 @@ class Agent:
         self.target_network.load_state_dict(self.q_network.state_dict())
 
 
-# %% Environment
-FIRE = 1  # the action's number; 0 does nothing, 2 and 3 move right and left
-
-
-def make_env(num_envs, max_frames, colour=False):
-    """Return num_envs games of Breakout, prepared as by Mnih, or in colour for people."""
-    return AtariVectorEnv(
-        "breakout",
-        num_envs,
-        noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
-        episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
-        frameskip=4,  # preparation 3: an action lasts four frames, ...
-        maxpool=True,  # ... and the brighter of the last two makes the picture
-        reward_clipping=False,
-        use_fire_reset=False,  # it would press FIRE in a game's first life only; see Games
-        max_num_frames_per_episode=max_frames,  # a ball can bounce forever
-        repeat_action_probability=0.0,
-        img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
-        img_width=160 if colour else 84,
-        grayscale=not colour,
-        stack_num=1,  # Games and ReplayMemory stack the pictures
-    )
-
-
-class Games:
-    """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
-
-    After the step that ends a game comes one that only resets it: its action and its reward do not
-    count, and it is not valid. The step after that is the new game's first (next-step autoreset).
-    """
-
-    def __init__(self, num_envs, seed, max_frames, fire):
-        self.env = make_env(num_envs, max_frames)
-        self.fire = fire
-        self.seeds = np.random.default_rng(seed).integers(2**31, size=num_envs)
-        frame, info = self.env.reset(seed=self.seeds)  # (N, 1, 84, 84)
-        # Four pictures are a state, since one hides the ball's course; those not there are black
-        self.state = np.concatenate([np.zeros((num_envs, 3, 84, 84), np.uint8), frame], 1)
-        self.action = np.zeros(num_envs, int)  # the last one, FIRE included
-        self.lives = info["lives"]
-        self.life_begins = np.ones(num_envs, bool)  # there is no ball until FIRE
-        self.ended = np.zeros(num_envs, bool)  # whether the game is over
-        self.score = np.zeros(num_envs, int)  # points in this game
-        self.finished = []  # scores of the games that ended, until take_finished()
-
-    def step(self, action):
-        """Play a step; return reward, terminated, truncated and valid, (N,) each."""
-        if self.fire:
-            action = np.where(self.life_begins, FIRE, action)
-        valid = ~self.ended  # not the step that only resets a game
-        self.score[self.ended] = 0
-        frame, reward, terminated, truncated, info = self.env.step(action)
-        self.action = action
-        life_lost = info["lives"] < self.lives
-        self.life_begins = life_lost | ~valid
-        self.lives = info["lives"]
-        self.ended = terminated | truncated
-        self.score += reward
-        self.finished += self.score[self.ended].tolist()
-        self.state = np.concatenate([self.state[:, 1:], frame], 1)
-        # No pictures of the life before
-        self.state[self.life_begins, :3] = 0
-        # The return ends with the life, though the game goes on and the wall stays
-        return reward.astype(np.float32), terminated | life_lost, truncated, valid
-
-    def take_finished(self):
-        """Return the scores of the games that ended since the last call."""
-        finished = self.finished
-        self.finished = []
-        return finished
-
-
 # %% Train
-class Update(NamedTuple):
-    """A line of history.csv, one every 16,000 environment steps."""
-
-    env_steps: int  # since the start of the training; the steps that reset a game do not count
-    games: int  # that ended since the start
-    mean: float | None  # score of the last 100 games, None if none is over
-    min: int | None  # of the same games
-    max: int | None
-    loss: float | None  # mean over the updates since the last line, None if there was none
-
-
-@dataclass
-class Progress:
-    """How far a training is; with the agent, all that a checkpoint holds."""
-
-    env_steps: int = 0
-    updates: int = 0  # gradient steps
-    seconds: float = 0.0
-    scores: list = field(default_factory=list)  # of all games that ended
-    losses: list = field(default_factory=list)  # of the updates since the last line of history
-    history: list = field(default_factory=list)  # of Update
-
-    def mean_score(self):
-        """Return words such as "mean score 12.3", on the last 100 games."""
-        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no score yet"
-
-    def record(self):
-        """Add a line to the history, if there is anything new."""
-        recorded = self.history[-1].env_steps if self.history else 0
-        if self.env_steps == recorded:
-            return
-        last = self.scores[-100:]
-        update = Update(
-            env_steps=self.env_steps,
-            games=len(self.scores),
-            mean=float(np.mean(last)) if last else None,
-            min=min(last, default=None),
-            max=max(last, default=None),
-            loss=float(np.mean(self.losses)) if self.losses else None,
-        )
-        self.history.append(update)
-        self.losses = []
-
-
 def run_step(agent, games, memory, progress):
     """Play a step of every game, and learn from one batch; return its loss.
 
@@ -619,6 +569,51 @@ def passed(interval, before, now):
     return now // interval > before // interval
 
 
+# %% Results: no reinforcement learning from here on
+class Update(NamedTuple):
+    """A line of history.csv, one every 16,000 environment steps."""
+
+    env_steps: int  # since the start of the training; the steps that reset a game do not count
+    games: int  # that ended since the start
+    mean: float | None  # score of the last 100 games, None if none is over
+    min: int | None  # of the same games
+    max: int | None
+    loss: float | None  # mean over the updates since the last line, None if there was none
+
+
+@dataclass
+class Progress:
+    """How far a training is; with the agent, all that a checkpoint holds."""
+
+    env_steps: int = 0
+    updates: int = 0  # gradient steps
+    seconds: float = 0.0
+    scores: list = field(default_factory=list)  # of all games that ended
+    losses: list = field(default_factory=list)  # of the updates since the last line of history
+    history: list = field(default_factory=list)  # of Update
+
+    def mean_score(self):
+        """Return words such as "mean score 12.3", on the last 100 games."""
+        return f"mean score {np.mean(self.scores[-100:]):.1f}" if self.scores else "no score yet"
+
+    def record(self):
+        """Add a line to the history, if there is anything new."""
+        recorded = self.history[-1].env_steps if self.history else 0
+        if self.env_steps == recorded:
+            return
+        last = self.scores[-100:]
+        update = Update(
+            env_steps=self.env_steps,
+            games=len(self.scores),
+            mean=float(np.mean(last)) if last else None,
+            min=min(last, default=None),
+            max=max(last, default=None),
+            loss=float(np.mean(self.losses)) if self.losses else None,
+        )
+        self.history.append(update)
+        self.losses = []
+
+
 def play(agent, config):
     """Play config.games whole games at once, and print their scores; return (scores, pictures).
 
@@ -656,7 +651,6 @@ def play(agent, config):
     return scores, pictures
 
 
-# %% Results: no reinforcement learning from here on
 def plot(history, path):
     """Draw the scores of the last 100 games over the training."""
     rows = [row for row in history if row.games > 0]
@@ -691,8 +685,8 @@ def save_table(path, header, rows):
 
 def save_training(folder, agent, progress):
     """Write weights.pth, history.csv and summary.json, before anything else can go wrong."""
-    half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
     # Half the precision is enough to play
+    half = {name: weight.half() for name, weight in agent.q_network.state_dict().items()}
     torch.save(half, folder / "weights.pth")
     save_table(folder / "history.csv", Update._fields, progress.history)
     summary = {
@@ -789,6 +783,13 @@ def load_checkpoint(path, given):
 
 
 # %% Main
+MOST_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS may limit them
+try:
+    HERE = Path(__file__).resolve().parent.parent
+except NameError:  # pasted into a notebook
+    HERE = Path()
+
+
 def parse(arguments):
     """Return the settings that were given, a dictionary, and the other options."""
     parser = argparse.ArgumentParser(
@@ -824,6 +825,21 @@ def parse(arguments):
     except ValueError as error:
         fail(error)
     return given, options
+
+
+def best_device():
+    """Return the GPU if there is one, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def cpu_has_bfloat16():
+    """Whether the CPU itself computes in bfloat16. Others imitate it, which is slow."""
+    cpuinfo = Path("/proc/cpuinfo")  # only Linux has it
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text()
 
 
 def set_threads(threads):

@@ -71,13 +71,10 @@ NAMES = (
 
 
 def introduction(text, name):
-    """The script's lesson as Markdown: the formulas as LaTeX, its sources as a list."""
+    """The script's lesson as Markdown: the formulas as LaTeX."""
     if name in EQUATIONS:
         formulas = "\n\n".join(f"$${line}$$" for line in EQUATIONS[name].split("\n\n"))
         text = re.sub(r"(?:^    .*\n)+", lambda match: formulas + "\n", text, count=1, flags=re.M)
-    text = re.sub(
-        r"(?s)Paper: (.*?) Book:(.*?)We depart", r"- Paper: \1\n- Book:\2\n\nWe depart", text
-    )
     return text
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ale_py.vector_env import AtariVectorEnv
 
 os.environ["OMP_NUM_THREADS"] = "1"  # one test a core, as two run at a time
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # histories are the same to the bit on CPUs only
 # What a shell starts with & ignores Ctrl-C, and so would each program that a test starts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,11 @@ def pytest_unconfigure():
     for thing in gc.get_objects():
         if type(thing) is AtariVectorEnv:
             vars(thing).pop("ale", None)
+
+
+@pytest.fixture(autouse=True)
+def no_gpu_of_apple(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 @pytest.fixture(autouse=True)

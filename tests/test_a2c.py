@@ -1,4 +1,4 @@
-"""The two A2C scripts: returns, masks, the update, the tests, against independent versions."""
+"""A2C: returns, masks, the update, the tests, against independent versions. Breakout shares the code."""
 
 import copy
 import itertools
@@ -9,11 +9,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import A2C_NAMES, scripts
 
 import a2c_cartpole as cartpole
 
-BOTH = scripts(*A2C_NAMES)
 GAMMA = 0.9
 
 
@@ -29,10 +27,10 @@ class Linear(torch.nn.Module):
         return self.actor(state), self.critic(state).squeeze(-1)
 
 
-def small_agent(script, **settings):
+def small_agent(**settings):
     """An agent with a linear network and plain gradient descent: an update shows the gradient."""
-    config = script.Config(gamma=GAMMA, **settings)
-    agent = script.Agent(config, 3, 2) if script is cartpole else script.Agent(config, 2)
+    config = cartpole.Config(gamma=GAMMA, **settings)
+    agent = cartpole.Agent(config, 3, 2)
     torch.manual_seed(3)
     agent.network = Linear()
     agent.optimizer = torch.optim.SGD(agent.network.parameters(), lr=1)
@@ -68,12 +66,12 @@ def return_by_hand(t, reward, value, next_value, terminated, truncated):
     raise AssertionError
 
 
-def rollout_of(script, terminated, truncated, valid):
+def rollout_of(terminated, truncated, valid):
     """Random rewards and values for given ends, and the state (N, 3) after the last step."""
     rng = np.random.default_rng(0)
     value = torch.tensor(rng.normal(size=terminated.shape)).float()
     reward = torch.tensor(rng.normal(size=terminated.shape)).float()
-    rollout = script.Rollout(
+    rollout = cartpole.Rollout(
         log_prob=value,
         entropy=value,
         value=value,
@@ -86,10 +84,9 @@ def rollout_of(script, terminated, truncated, valid):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-@BOTH
-def test_returns_with_ends_truncations_and_resets_at_every_position(script, steps):
-    agent = small_agent(script)
-    rollout, state = rollout_of(script, *every_pattern(steps))
+def test_returns_with_ends_truncations_and_resets_at_every_position(steps):
+    agent = small_agent()
+    rollout, state = rollout_of(*every_pattern(steps))
     returns = agent.returns(rollout, state)
     assert returns.shape == rollout.value.shape and not returns.requires_grad
     columns = [x.numpy() for x in rollout[2:]]
@@ -105,33 +102,32 @@ def test_returns_with_ends_truncations_and_resets_at_every_position(script, step
     assert checked == rollout.valid.sum() >= 3 * steps
 
 
-def played(script, agent, num_envs=6, seed=0):
+def played(agent, num_envs=6, seed=0):
     """5 steps that the agent sampled, some of which end: states, actions, and the Rollout."""
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(6, num_envs, 3)).astype(np.float32)
     terminated, truncated, valid = every_pattern(5)[:, :, rng.integers(2, 64, size=num_envs)]
     reward = rng.normal(size=(5, num_envs)).astype(np.float32)
-    storage = script.RolloutStorage()
+    storage = cartpole.RolloutStorage()
     actions = []
     for t in range(5):
         action, log_prob, entropy, value = agent.sample(states[t])
         actions.append(action)
         step = log_prob, entropy, value, reward[t], terminated[t], truncated[t], valid[t]
-        storage.insert(**script.Rollout(*step)._asdict())
+        storage.insert(**cartpole.Rollout(*step)._asdict())
     rollout = storage.take()
     assert np.array_equal(rollout.reward, reward) and np.array_equal(rollout.valid, valid)
     assert np.array_equal(rollout.terminated, terminated)
     assert np.array_equal(rollout.truncated, truncated)
-    storage.insert(**script.Rollout(*step)._asdict())
+    storage.insert(**cartpole.Rollout(*step)._asdict())
     assert len(storage.take().value) == 1  # what was taken is forgotten
     return states, np.array(actions), rollout
 
 
-@BOTH
-def test_learn_is_one_step_down_the_papers_loss(script):
+def test_learn_is_one_step_down_the_papers_loss():
     """Against a second forward pass and the loss written out, transition by transition."""
-    agent = small_agent(script, value_coef=0.7, entropy_coef=0.2, max_grad_norm=0.3)
-    states, action, rollout = played(script, agent)
+    agent = small_agent(value_coef=0.7, entropy_coef=0.2, max_grad_norm=0.3)
+    states, action, rollout = played(agent)
     before = [p.detach().clone() for p in agent.network.parameters()]
     for p in agent.network.parameters():
         p.grad = torch.ones_like(p)  # of the update before: counts no more
@@ -154,13 +150,12 @@ def test_learn_is_one_step_down_the_papers_loss(script):
         torch.testing.assert_close(new.detach(), old - gradient * 0.3 / norm, rtol=1e-3, atol=1e-5)
 
 
-@BOTH
-def test_a_reset_step_teaches_nothing(script):
+def test_a_reset_step_teaches_nothing():
     """Whatever was sampled or rewarded in it."""
     results = []
     for noise in (0.0, 100.0):
-        agent = small_agent(script)
-        states, _, rollout = played(script, agent)
+        agent = small_agent()
+        states, _, rollout = played(agent)
         masked = ~rollout.valid
         reward = rollout.reward + noise * masked
         log_prob = rollout.log_prob + noise * masked
@@ -169,23 +164,21 @@ def test_a_reset_step_teaches_nothing(script):
     assert masked.sum() > 2 and all(map(torch.equal, *results))
 
 
-@BOTH
-def test_a_rollout_of_resets_is_no_nan(script):
-    agent = small_agent(script)
+def test_a_rollout_of_resets_is_no_nan():
+    agent = small_agent()
     state = np.ones((3, 3), np.float32)
     _, log_prob, entropy, value = agent.sample(state)
     no = np.zeros(3, bool)
-    storage = script.RolloutStorage()
-    step = script.Rollout(log_prob, entropy, value, np.ones(3, np.float32), no, no, no)
+    storage = cartpole.RolloutStorage()
+    step = cartpole.Rollout(log_prob, entropy, value, np.ones(3, np.float32), no, no, no)
     storage.insert(**step._asdict())
     before = copy.deepcopy(agent.network.state_dict())
     assert agent.learn(storage.take(), state) == 0
     torch.testing.assert_close(agent.network.state_dict(), before, rtol=0, atol=0)
 
 
-@BOTH
-def test_sample_draws_from_the_policy(script):
-    agent = small_agent(script)
+def test_sample_draws_from_the_policy():
+    agent = small_agent()
     states = np.random.default_rng(0).normal(size=(1, 3)).astype(np.float32).repeat(20_000, 0)
     action, log_prob, entropy, value = agent.sample(states)
     assert action.shape == log_prob.shape == entropy.shape == value.shape == (20_000,)

@@ -1,4 +1,4 @@
-"""The guides to the articles: their links lead to files, and their commands are understood."""
+"""Pages: links lead to files and headings; commands are understood; code runs and prints what it says."""
 
 import importlib
 import itertools
@@ -29,13 +29,35 @@ def test_the_commands_of_a_guide_are_understood(page, tmp_path):
                 assert settings[flag[2:].replace("-", "_")] == float(value)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_links_of_a_guide_lead_to_files(page):
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
-    links = [link for link in links if "://" not in link]
-    assert links
-    assert [link for link in links if not (page.parent / link).exists()] == []
-    assert ".py#" not in page.read_text(encoding="utf-8")  # lines move, names stay
+ALL_PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "benchmarks").rglob("*.md"),
+]
+
+
+def anchors(page):
+    """The names of a page's headings, as GitHub makes them."""
+    text = re.sub(r"(?s)```.*?```", "", page.read_text(encoding="utf-8"))
+    headings = [re.sub(r"\]\(.*?\)", "", line) for line in re.findall(r"^#+ (.+)$", text, re.M)]
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    text = page.read_text(encoding="utf-8")
+    assert ".py#" not in text  # lines move, names stay
+    for link, _, heading in re.findall(r"\]\(([^)#\s]*)(#([^)\s]+))?\)", text):
+        if "://" not in link:
+            target = page.parent / link if link else page
+            assert target.exists(), link
+            assert not heading or heading in anchors(target), heading
+
+
+def test_a_heading_is_named_as_on_github():
+    assert {"beside-published-results", "surer-in-play"} < anchors(
+        ROOT / "docs/results_breakout.md"
+    )
 
 
 BLOCKS = [  # of Python in the guides and exercises, but those that excerpts.py fills
@@ -52,6 +74,9 @@ BLOCKS = [  # of Python in the guides and exercises, but those that excerpts.py 
 ]
 
 
+NUMBER = r"-?\d+(?:\.\d+)?"
+
+
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_code_in_a_guide_runs(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -65,6 +90,14 @@ def test_the_code_in_a_guide_runs(code, tmp_path, monkeypatch, capsys):
         progress = a2c_breakout.Progress(scores=list(range(250)))
         a2c_breakout.save_checkpoint(path, a2c_breakout.Agent(a2c_breakout.Config()), progress)
     exec(code, {"__name__": "__main__"})
+    printed = list(map(float, re.findall(NUMBER, capsys.readouterr().out)))
+    for comment in re.findall(r"print\(.*\)  # (.+)", code):
+        for number in re.findall(NUMBER, comment):
+            if "." not in number and re.search("[^][\\d., -]", comment):
+                continue  # a number in words
+            decimals = len(number.partition(".")[2])
+            near = 10**-decimals if decimals else 0  # a comment may round
+            assert any(abs(float(number) - value) <= near for value in printed), comment
 
 
 def test_the_examples_are_found():

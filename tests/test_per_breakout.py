@@ -280,8 +280,9 @@ def test_conversions_to_bfloat16_are_saved_without_changing_a_number(monkeypatch
     """Values are those of float32 weights and pictures that autocast converts at each use."""
     monkeypatch.setattr(per, "cpu_has_bfloat16", lambda: True)
     agent = Agent(Config())
-    dtypes = {weight.dtype for weight in agent.target_network.parameters()}
-    assert dtypes == {torch.bfloat16 if per.best_device().type == "cpu" else torch.float32}
+    dtypes = {weight.dtype for weight in agent.target_network.conv.parameters()}
+    assert dtypes == {torch.bfloat16}
+    assert agent.target_network.head.weight.dtype == torch.float32
     with torch.no_grad():
         for weight in agent.q_network.parameters():
             weight.add_(1e-3)
@@ -289,13 +290,29 @@ def test_conversions_to_bfloat16_are_saved_without_changing_a_number(monkeypatch
     state = torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8)
     pictures = state.to(memory_format=torch.channels_last) / 255
     network = agent.q_network
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=network.bfloat16):
-        wanted = network.head(network.conv(pictures.to(network.head.weight.device))).float().cpu()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        hidden = network.conv(pictures)
+    with torch.no_grad():
+        wanted = network.head(hidden.float())
     seen = []
     network.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
     assert torch.equal(network(state), wanted)
     assert torch.equal(agent.target_network(state), wanted)
-    assert seen == [torch.bfloat16 if network.bfloat16 else torch.float32]
+    assert seen == [torch.bfloat16]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_actions_that_differ_by_little_are_told_apart(dueling, monkeypatch):
+    """Values near 5 that differ by 0.001: bfloat16 would make them equal."""
+    monkeypatch.setattr(per, "cpu_has_bfloat16", lambda: True)
+    agent = Agent(Config(dueling=dueling))
+    torch.nn.init.zeros_(agent.q_network.head.weight)
+    values = torch.tensor([5.0, 5.001, 5.002, 5.001])
+    advantages = torch.cat([values.mean().view(1), values - values.mean()])
+    agent.q_network.head.bias.data = advantages if dueling else values
+    state = np.ones((2, 4, 84, 84), np.uint8)
+    assert agent.act(state, 0.0).tolist() == [2, 2]
+    torch.testing.assert_close(agent.q_network(torch.from_numpy(state))[0], values)
 
 
 def test_a_step_is_adams_with_the_eps_of_rainbow():
@@ -368,8 +385,11 @@ def test_the_games_are_those_of_a2c(monkeypatch, scripted, fire):
         action = rng.choice([0, 2, 3], 5)
         begins = ours.life_begins
         assert np.array_equal(begins, ~ours.state[:, :3].any((1, 2, 3)))
-        for a, b in zip(ours.step(action), theirs.step(action), strict=True):
-            assert np.array_equal(a, b)
+        *played, valid = ours.step(action)
+        *theirs_played, learned = theirs.step(action)
+        assert all(map(np.array_equal, played, theirs_played))
+        # A2C does not learn where the script serves
+        assert np.array_equal(valid & ~(begins & fire), learned)
         assert np.array_equal(ours.action, np.where(begins & fire, 1, action))
         for name in ("seeds", "action", "lives", "life_begins", "ended", "score"):
             assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
@@ -511,13 +531,6 @@ def test_the_target_network_is_copied_every_so_many_updates(monkeypatch, scripte
     per.train(config, agent)
     assert seen[-1][0] > 30
     assert all(copied == updates // 7 * 7 for updates, copied in seen), seen
-
-
-def test_no_games_of_an_earlier_agent_stay_beside_new_weights(tmp_path):
-    for name in ("scores.csv", "play.gif"):
-        (tmp_path / name).write_text("of an earlier agent")
-    per.save_training(tmp_path, Agent(Config()), per.Progress())
-    assert sorted(os.listdir(tmp_path)) == ["history.csv", "summary.json", "weights.pth"]
 
 
 def test_a_resumed_training_skips_no_line_of_its_history(monkeypatch, scripted):
@@ -697,34 +710,6 @@ def test_a_training_writes_its_files(run, tmp_path):
         assert torch.equal(a, b.half().float())
 
 
-def wait_for_steps(process, at_least):
-    """Read the progress bar until so many steps are done."""
-    text = ""
-    while not any(int(n) >= at_least for n in re.findall(r"(\d+)/", text)):
-        more = process.stderr.read(20)
-        assert more, text  # else it has ended
-        text = text[-100:] + more
-
-
-@pytest.mark.slow
-def test_kill_9_and_resume(start, run, tmp_path):
-    """A checkpoint is whole at any moment, and its training goes on, longer if so told."""
-    process = start("extras/per_breakout", *SHORT, "--checkpoint-every", 40)
-    wait_for_steps(process, 700)
-    process.kill()
-    process.communicate()
-    path = tmp_path / "runs" / "per_breakout" / "checkpoint.pth"
-    _, _, progress = per.load_checkpoint(path, {})
-    assert 600 <= progress.env_steps < 1200 and progress.updates > 0
-    status, out, err = run("extras/per_breakout", "--resume", "--no-media", "--steps", 1300)
-    assert status == 0 and re.search(r"^1,30\d steps, ", out, re.M), err
-    _, _, longer = per.load_checkpoint(path, {"steps": 1300})
-    assert (
-        longer.updates > progress.updates
-        and longer.scores[: len(progress.scores)] == progress.scores
-    )
-
-
 def test_a_folder_has_one_training(monkeypatch, capsys, tmp_path):
     """Another one is refused from the first step on; Ctrl-C leaves all files but those of play."""
     monkeypatch.chdir(tmp_path)
@@ -742,7 +727,7 @@ def test_a_folder_has_one_training(monkeypatch, capsys, tmp_path):
     per.main(["--output-dir", "out"])
     torch.set_num_threads(threads)
     out, err = capsys.readouterr()
-    assert ends == [2] and "error: out/checkpoint.pth is there: --resume it" in err
+    assert ends == [2] and "checkpoint.pth is there: --resume it" in err
     assert "Interrupted. Go on with --resume" in out
     no_curve = [name for name in STOPPED if name != "learning_curve.png"]  # no game was over
     assert sorted(os.listdir("out")) == no_curve
@@ -750,11 +735,13 @@ def test_a_folder_has_one_training(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_the_shipped_agent_plays_out_of_the_box(run, tmp_path):
-    status, out, err = run("extras/per_breakout", "play", "--games", 4)
+    """In a third of five minutes; chance has about 1 point."""
+    limits = ("--games", 4, "--max-frames", 6000)
+    status, out, err = run("extras/per_breakout", "play", *limits, "--no-media")
     assert (status, err) == (0, "")
     assert os.path.getsize(ROOT / "weights" / "per_breakout.pth") < 4e6
     assert float(re.search(r"4 games: mean ([\d.]+)", out)[1]) > 50
-    assert (tmp_path / "runs" / "per_breakout" / "play" / "play.gif").exists()
+    assert os.listdir(tmp_path / "runs" / "per_breakout" / "play") == ["scores.csv"]
 
 
 SAVED = ["--resume", "--output-dir", "saved"]
@@ -764,12 +751,11 @@ BAD = [
     (["--dueling", "2"], "2"),
     (["--alpha", "nan"], "alpha"),
     (["--n-step", "0"], "n_step"),
-    (["--memory-size", str(10**9)], "memory_size needs 6571.4 GiB"),
+    *([(["--memory-size", str(10**9)], "needs 6571.4 GiB")] if hasattr(os, "sysconf") else []),
     (["--memory-size", "200", "--num-envs", "100"], "memory_size - num_envs, 100"),
     (["--memory-size", "10000"], "memory_size - num_envs, 9992, not 20000"),
     (["--learn-start", "50"], "num_envs * (n_step + 5), 64"),
     (["--output-dir", "file"], "file"),
-    (["--output-dir", "/proc"], "/proc"),
     (["--threads", "257"], "threads must be from 0 to 256, not 257"),
     (["--weights", "plain.pth"], "--weights is for play, not train"),
     (["play", "--resume"], "--resume"),
@@ -823,6 +809,7 @@ def test_weights_of_the_same_head_load(flags, monkeypatch, foreign):
     assert all(torch.equal(w, weights[name]) for name, w in agent.q_network.state_dict().items())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not say how large it is")
 def test_a_small_machine_plays_and_trains_with_a_small_memory(monkeypatch, capsys, tmp_path):
     """Of half a GiB; the check comes before the training, whose memory it is."""
     pages = {"SC_PHYS_PAGES": 2**15, "SC_PAGE_SIZE": 2**14}
@@ -830,7 +817,9 @@ def test_a_small_machine_plays_and_trains_with_a_small_memory(monkeypatch, capsy
     with pytest.raises(SystemExit) as end:
         per.check_memory(Config())
     assert end.value.code == 2
-    assert "memory_size needs 1.3 GiB, the machine has 0.5" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    line = "per_breakout.py: error: memory_size needs 1.3 GiB, the machine has 0.5"
+    assert (out, err) == ("", line + "\n")
     per.check_memory(Config(memory_size=50_000))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(per, "play", lambda agent, config: ({}, []))

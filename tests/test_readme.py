@@ -24,33 +24,6 @@ def test_figures_are_those_of_the_results():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "python benchmarks/report.py"
 
 
-@pytest.mark.parametrize(
-    "page, least",
-    [
-        ("README.md", 8),
-        ("docs/README.ja.md", 8),
-        ("docs/README.ko.md", 8),
-        ("CONTRIBUTING.md", 0),
-        ("docs/differences.md", 1),
-        ("docs/results_cartpole.md", 3),
-        ("docs/results_breakout.md", 3),
-        ("docs/results_q_breakout.md", 0),
-        ("docs/comparison.md", 2),
-        ("docs/exercises.md", 5),
-        ("docs/exercises.ja.md", 5),
-        ("docs/exercises.ko.md", 5),
-        *((f"docs/articles/{page.name}", 1) for page in (ROOT / "docs" / "articles").glob("*.md")),
-    ],
-)
-def test_links_lead_somewhere(page, least):
-    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", (ROOT / page).read_text(encoding="utf-8"))
-    links = [link for link in links if "://" not in link]
-    assert (
-        len(links) >= least
-        and [link for link in links if not ((ROOT / page).parent / link).exists()] == []
-    )
-
-
 def test_ci_runs_the_readme_command():
     pattern = re.search(
         r"grep -x '(.*)' README.md", (ROOT / ".ci" / "run").read_text(encoding="utf-8")
