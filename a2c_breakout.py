@@ -12,8 +12,8 @@
 # A2C on Breakout
 
 The actor and critic of CartPole, here playing from pictures. A paddle keeps a ball in play, which
-breaks the bricks of a wall; a ball that is missed costs one of five lives. The best find out that a
-ball behind the wall, sent through a tunnel, hits brick after brick. New ideas since
+breaks the bricks of a wall; a ball that is missed costs one of five lives. The best agents find
+out that a ball behind the wall, sent through a tunnel, hits brick after brick. New ideas since
 a2c_cartpole.py:
 
 1. Pictures as states: a convolutional network sees the last four; one shows no motion.
@@ -31,13 +31,14 @@ Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning",
 algorithm S3. Book: Ogawa 2018, chapter 7. What differs here:
 
 - Environments in lockstep, as in the book (paper: threads).
-- In training a brick is worth 1, not 1, 4 or 7 (book); scores are in points all the same.
+- In training a brick is worth 1, not 1, 4 or 7 (book); scores stay in points.
 - FIRE is pressed for the policy (book and paper: it has to find out).
-- 32 games instead of 16, and a learning rate that falls from 1e-3 (book: 7e-4 throughout).
+- 32 games, and a learning rate that falls from 1e-3 (book: 16 games, 7e-4 throughout).
 - RMSprop forgets faster: alpha 0.9 (book: 0.99).
 - In play the policy is sharpened, by a temperature of 0.7 (book: as in training).
 
-Read Games first, then run_steps: Agent.returns and Agent.learn are those of a2c_cartpole.py.
+Read Games first, then run_steps, ActorCritic and train: Agent.returns and Agent.learn are those of
+a2c_cartpole.py.
 
 How to run it:
 
@@ -46,9 +47,9 @@ How to run it:
     python a2c_breakout.py [--seed 3] ...         # train, for hours
     python a2c_breakout.py --resume               # go on
 
-Expect: the agent in weights/: mean score 491 in 100 games of up to 5 minutes (10.0 million steps,
-one training, with alpha 0.95). On the way, mean of the last 100 games: 19 at 0.5, 56 at 1, 229 at
-2, 383 at 5 million steps.
+Expect: mean of the last 100 games of 2 trainings: 17 to 20 at 0.5, 51 to 57 at 1, 160 to 183 at 2,
+359 to 382 at 5, 440 to 478 at 10 million steps. The agent in weights/, trained with alpha 0.95:
+mean score 491 in 100 games of up to 5 minutes.
 """
 
 # %% Imports
@@ -79,7 +80,7 @@ from tqdm import tqdm
 
 NAME = "a2c_breakout"
 TITLE = "A2C on Breakout"
-TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ  # whether it started this process, one of several
+TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ  # whether torchrun runs this in several processes
 RANK = int(os.environ["RANK"]) if TORCHRUN else 0  # the number of this process
 
 
@@ -102,7 +103,7 @@ class Config:
     num_steps: int = setting(5, "steps of each game per update, as in the book")
     gamma: float = setting(0.99, "discount per step", low=0, high=1)
     learning_rate: float = setting(1e-3, "of RMSprop, falls to 0; book: 7e-4", low=0, high=1)
-    rmsprop_alpha: float = setting(0.9, "memory of its squares; book: 0.99", low=0, high=0.9999)
+    rmsprop_alpha: float = setting(0.9, "share of old squares; book: 0.99", low=0, high=0.9999)
     value_coef: float = setting(0.5, "c_v, weight of the critic's loss, as in the book", low=0)
     entropy_coef: float = setting(0.01, "c_e, weight of the entropy, as in the book", low=0)
     max_grad_norm: float = setting(0.5, "longer gradients are clipped, as in the book", low=0)
@@ -139,7 +140,7 @@ def make_env(num_envs, max_frames, colour=False):
         noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
         episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
         frameskip=4,  # preparation 3: an action lasts four frames, ...
-        maxpool=True,  # ... and the brighter of the last two makes the picture
+        maxpool=True,  # ... and each pixel is the brighter one of the last two
         img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
         img_width=160 if colour else 84,
         grayscale=not colour,
@@ -154,12 +155,16 @@ def make_env(num_envs, max_frames, colour=False):
 class Games:
     """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
 
-    After the step that ends a game comes one that only resets it (next-step autoreset):
+    After the step that ends a game comes one that only resets it (next-step autoreset). The state
+    is the one before the step, in which the action was chosen:
 
         step      t                 t + 1             t + 2
         state     the last but one  the last          the first of a new game
-        action    ends the game     ignored           counts
-        valid     True              False             True
+        action    ends the game     ignored           FIRE: the script serves
+        valid     True              False             False
+
+    The script serves after each lost life, too. A step is valid only if the policy chose its action
+    (so with --no-fire step t + 2 is valid).
     """
 
     def __init__(self, num_envs, seed, max_frames, fire):
@@ -188,7 +193,7 @@ class Games:
         self.ended = terminated | truncated
         self.score += reward
         self.finished += self.score[self.ended].tolist()
-        valid = ~(resets | serves)  # in neither does the policy's action count
+        valid = ~(resets | serves)
         # The return ends with the life, though the game goes on and the wall stays
         return reward.astype(np.float32), terminated | life_lost, truncated, valid
 
@@ -209,7 +214,7 @@ class Rollout(NamedTuple):
     reward: torch.Tensor  # (T, N)
     terminated: torch.Tensor  # (T, N), whether a life was lost, or the game with the last
     truncated: torch.Tensor  # (T, N), whether only the time was up
-    valid: torch.Tensor  # (T, N), False where nothing is learned: at resets, at FIRE
+    valid: torch.Tensor  # (T, N), False where the policy did not choose: at resets and serves
 
 
 class RolloutStorage:
@@ -285,8 +290,9 @@ class Agent:
         device = best_device()
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.network = ActorCritic(num_actions, bfloat16).to(device)
-        # A sudden large gradient makes a step up to 1 / sqrt(1 - alpha) times too long: 3.2 times
-        # with an alpha of 0.9, 10 times with the book's. See docs/results_breakout.md
+        # After small gradients a large one moves a weight up to 1 / sqrt(1 - alpha) times as far as
+        # the rate says: 3.2 times with 0.9, 10 times with the book's 0.99. See
+        # docs/results_breakout.md
         self.optimizer = torch.optim.RMSprop(
             self.network.parameters(),
             lr=config.learning_rate,
@@ -320,8 +326,8 @@ class Agent:
         returns = torch.empty_like(rollout.value)  # (T, N)
         next_return = last_value  # for all that comes after the rollout
         for t in reversed(range(len(returns))):
-            # Time up: it would have gone on, so take the value of the state reached, the last one,
-            # which is that of t + 1 (see Games)
+            # Time up: the game would have gone on. So take the value of its last state, which is
+            # the state of step t + 1 (see Games)
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
             # An end: nothing follows
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
@@ -340,7 +346,8 @@ class Agent:
         critic_loss = self.config.value_coef * advantage.square()
         entropy_bonus = self.config.entropy_coef * rollout.entropy
         loss = actor_loss + critic_loss - entropy_bonus  # (T, N)
-        count = rollout.valid.sum().clamp(min=1)  # with one game and one step it may be 0
+        # Only valid steps teach; where games and steps are few there may be none
+        count = rollout.valid.sum().clamp(min=1)
         loss = loss[rollout.valid].sum() / count
         self.optimizer.zero_grad()
         loss.backward()
@@ -377,8 +384,7 @@ def run_steps(agent, games):
 def train(config, agent=None, progress=None, checkpoint=None):
     """Train for config.steps, or until Ctrl-C or SIGTERM; return (agent, progress).
 
-    Goes on with an agent and its progress, in new games, and writes to the path `checkpoint`,
-    where these are given.
+    agent, progress: a training to go on with, in new games. checkpoint: the path to write it to.
     """
     agent = agent or Agent(config)
     progress = progress or Progress()
@@ -390,7 +396,8 @@ def train(config, agent=None, progress=None, checkpoint=None):
     bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps", disable=RANK > 0)
     try:
         while progress.env_steps < config.steps:
-            # The first one is written at once, so that no other training starts in this folder
+            # At step 0, so that no other training starts in this folder; then whenever a multiple
+            # of checkpoint_every was passed
             if checkpoint and progress.env_steps % config.checkpoint_every < update_steps:
                 save_checkpoint(checkpoint, agent, progress)
             # The rate falls to 0
@@ -417,7 +424,7 @@ def train(config, agent=None, progress=None, checkpoint=None):
 class Update(NamedTuple):
     """A line of history.csv: the last hundred updates, or those until a training stopped."""
 
-    env_steps: int  # since the start of the training, resets too; of one process, as the scores
+    env_steps: int  # since the start, resets included; of this process only, like the scores
     games: int  # that ended since the start; of torchrun's processes, the first one's
     mean: float | None  # score of the last 100 games, None if none is over
     min: int | None  # of the same games

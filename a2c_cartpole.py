@@ -16,7 +16,8 @@ likely if worse, in proportion to the difference, the advantage. New ideas since
 
 1. Actor and critic: one network, with a head for the policy and a head for V.
 2. Many environments at once, a few steps each: their states differ, which is what replay was for.
-   Old steps can't be replayed: the gradient holds for actions of the present policy (on-policy).
+   Old steps can't be replayed: the gradient only holds for actions of the present policy
+   (on-policy).
 3. n-step returns: up to five rewards that were seen, and only then the critic's guess.
 4. Entropy: a bonus for policies that still try things.
 
@@ -29,11 +30,12 @@ Paper: Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning",
 algorithm S3. Book: Ogawa 2018, chapter 6.5. What differs here:
 
 - Environments in lockstep, as in the book (paper: threads).
-- The reward is -1 for a fall of the pole, or if the cart leaves the track, else 0 (gymnasium: +1 a
-  step; book: also +1 at the time limit, which ends the return).
-- An episode without a fall is followed by a test: 20 greedy episodes at once, without learning.
+- The reward is -1 for a fall (the pole falls, or the cart leaves the track), else 0. gymnasium: +1
+  a step. Book: -1 and 0, too, but +1 at the time limit, which ends the return.
+- If in the steps of an update an episode is full, and no pole falls, a test follows: 20 greedy
+  episodes at once, without learning.
 
-Read run_steps first, then Agent.returns and Agent.learn, then Games.
+Read run_steps first, then Games, then Agent.returns and Agent.learn.
 
 Expect: 287 episodes, 21,120 steps, 0.4 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 """
@@ -103,7 +105,8 @@ class Config:
 class Games:
     """N games of CartPole that are played at once. All arrays are (N,), `state` (N, state_size).
 
-    After the step that ends a game comes one that only resets it (next-step autoreset):
+    After the step that ends a game comes one that only resets it (next-step autoreset). The state
+    is the one before the step, in which the action was chosen:
 
         step      t                 t + 1             t + 2
         state     the last but one  the last          the first of a new game
@@ -223,8 +226,8 @@ class Agent:
         returns = torch.empty_like(rollout.value)  # (T, N)
         next_return = last_value  # for all that comes after the rollout
         for t in reversed(range(len(returns))):
-            # Time up: it would have gone on, so take the value of the state reached, the last one,
-            # which is that of t + 1 (see Games)
+            # Time up: the game would have gone on. So take the value of its last state, which is
+            # the state of step t + 1 (see Games)
             next_return = torch.where(rollout.truncated[t], values[t + 1], next_return)
             # An end: nothing follows
             next_return = torch.where(rollout.terminated[t], 0.0, next_return)
@@ -243,7 +246,8 @@ class Agent:
         critic_loss = self.config.value_coef * advantage.square()
         entropy_bonus = self.config.entropy_coef * rollout.entropy
         loss = actor_loss + critic_loss - entropy_bonus  # (T, N)
-        count = rollout.valid.sum().clamp(min=1)  # with one game and one step it may be 0
+        # Only valid steps teach; where games and steps are few there may be none
+        count = rollout.valid.sum().clamp(min=1)
         loss = loss[rollout.valid].sum() / count
         self.optimizer.zero_grad()
         loss.backward()
@@ -278,13 +282,14 @@ def run_steps(agent, games):
 def train(config):
     """Train until solved, for config.steps, or until Ctrl-C; return (agent, history).
 
-    An episode is full if the pole does not fall. After an update in whose steps an episode was
-    full, and no pole fell, the current policy is tested: if config.solved_after new episodes are
-    full, the task is solved; else learning goes on. The steps of tests count like all others.
+    An episode is full if the pole does not fall. If in the steps of an update an episode is full,
+    and no pole falls, the policy is tested: if config.solved_after new episodes are full, the task
+    is solved; else learning goes on. The steps of tests count like all others.
     """
     torch.set_num_threads(1)  # more would slow so small a network down
     torch.manual_seed(config.seed)
     games = Games(config.num_envs, config.seed, config.max_steps)
+    # A seed of its own: not the episodes of the training
     test_env = Games(config.solved_after, config.seed + 1, config.max_steps).env
     agent = Agent(config, games.state.shape[1], games.env.single_action_space.n)
     history = []

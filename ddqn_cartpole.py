@@ -10,8 +10,8 @@
 """
 # Double DQN on CartPole
 
-The maximum in DQN's target picks whatever the target network overrates, so that its values become
-too large. One idea against that, and all else is dqn_cartpole.py:
+The maximum in DQN's target picks whatever the target network overrates, so the targets become too
+large. One idea against that; all else is as in dqn_cartpole.py:
 
 1. Two opinions: the Q network picks the next action, the target network says what it is worth.
 
@@ -21,7 +21,8 @@ too large. One idea against that, and all else is dqn_cartpole.py:
 Paper: van Hasselt et al. 2016, "Deep reinforcement learning with double Q-learning", arXiv
 1509.06461. Book: Ogawa 2018, chapter 6.2. What differs here:
 
-- Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
+- Reward, target network, clipping, random actions and tests: as in dqn_cartpole.py. For the reasons
+  see docs/differences.md.
 
 Read Agent.td_target: nothing else is new.
 

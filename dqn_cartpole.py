@@ -24,16 +24,17 @@ contain its own estimates, which is unstable. Two ideas:
 Paper: Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1.
 Book: Ogawa 2018, chapter 5. What differs here:
 
-- The reward is -1 for a fall of the pole, or if the cart leaves the track, else 0 (gymnasium: +1 a
-  step; book: also +1 at the time limit, which ends the return).
+- The reward is -1 for a fall (the pole falls, or the cart leaves the track), else 0. gymnasium: +1
+  a step. Book: -1 and 0, too, but +1 at the time limit, which ends the return.
 - The target network moves a little at every update (paper: a copy now and then), as in Lillicrap
   et al. 2015, arXiv 1509.02971.
-- clip keeps the next value in [-1, 1]: no return is larger, so a wrong guess must not grow further.
-- A random action has a constant probability (papers and book: it falls).
+- clip keeps the next value in [-1, 1]: no return lies outside, so a wrong guess can't grow further.
+- A random action has a constant probability (paper and book: it falls).
 - After an episode without a fall come tests, until the next fall. The agent neither explores nor
   learns in them: only this shows what the policy can do.
 
-Read run_episode first, then Agent.learn and Agent.td_target, then the memory and the network.
+Read run_episode first, then Agent.act, Agent.learn and Agent.td_target, then the memory and the
+network. train decides which episodes are tests.
 
 Expect: 55 episodes, 6,644 steps, 0.8 s (medians; 100 of 100 seeds solved); greedy 200 steps.
 CartPole is too easy to rank DQN and its successors: look at how they differ, not which is faster.

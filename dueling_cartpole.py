@@ -23,7 +23,8 @@ Paper: Wang et al. 2016, "Dueling network architectures for deep reinforcement l
 
 - Each head is one layer, as in the book (paper: a hidden layer of its own). So the network can
   express no more than that of double DQN; it only learns differently.
-- Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
+- Reward, target network, clipping, random actions and tests: as in dqn_cartpole.py. For the reasons
+  see docs/differences.md.
 
 Read QNetwork: nothing else is new.
 

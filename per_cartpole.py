@@ -29,7 +29,8 @@ Paper: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, al
 Ogawa 2018, chapter 6.4, whose list takes O(N) per draw and has no weights. What differs here:
 
 - Target as in ddqn_cartpole.py: the Q network picks the next action, the target network values it.
-- Reward, target network, clipping and tests: as in dqn_cartpole.py, which gives the reasons.
+- Reward, target network, clipping, random actions and tests: as in dqn_cartpole.py. For the reasons
+  see docs/differences.md.
 
 Read Agent.learn first, then ReplayMemory, then SumTree: nothing else is new.
 
@@ -121,11 +122,11 @@ class Batch(NamedTuple):
 class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
-    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n:
+    Node 1 is the root; node n has the children 2n and 2n + 1. Here nodes 4 to 7 are leaves 0 to 3:
 
-             8          find(3.5): 3.5 < 4, go left; 3.5 >= 3, go right with 3.5 - 3 = 0.5: leaf 1
-         4       4
-       3   1   0   4    (leaves 0 to 3)
+             8           find(3.5) compares with the left child each time:
+         4       4       3.5 < 4, so go left;
+       3   1   0   4     3.5 >= 3, so go right with 3.5 - 3 = 0.5, to leaf 1
     """
 
     def __init__(self, capacity):
@@ -153,14 +154,14 @@ class SumTree:
     def find(self, value):
         """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it.
 
-        All walk down at once: left if the value is less than the sum there; else right, less that
-        sum.
+        All values go down at once: to the left child if less than its sum; else to the right one,
+        less the left one's sum.
         """
         node = np.ones(len(value), np.int64)  # the root
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
-            # Rounding errors must not lead to an empty leaf: so the second condition
+            # The second condition: rounding errors must not lead to an empty leaf
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
@@ -221,7 +222,7 @@ class ReplayMemory:
     def weights(self, index):
         """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,).
 
-        What is drawn too often weighs less; the largest weight is 1, so that no step is too long.
+        What is drawn more often weighs less; the largest weight is 1, so that no step is too long.
         (N cancels.)
         """
         progress = min(1, self.pushed / self.config.beta_steps)

@@ -9,8 +9,8 @@ NEIGHBOURS = (  # which sections to compare (none: all), and what to say
     ("dqn", "ddqn", "", "Two networks share the target: one picks the next action, one values it."),
     ("ddqn", "dueling", "", "One output layer becomes two: Q = V + A - mean A (equation 9)."),
     ("ddqn", "per", "", "The memory draws by priority and returns importance weights."),
-    ("a2c", "breakout", "Memory Network Agent", "A convolutional network reads pictures; the agent "
-     "can average gradients and be resumed."),
+    ("a2c", "breakout", "Memory Network Agent", "A convolutional network reads pictures; the policy "
+     "is sharpened in play."),
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from seeds import FOLDER, SCRIPTS
 from tables import count, markdown, number
 
 ROOT = Path(__file__).parent.parent
+OLDER = "of that training by an earlier version"
 Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
 PICTURES = {  # each with the results it is drawn from, and by what
     "curves": (("seeds", "curves_seeds"), figures.learning_curves),
@@ -44,7 +45,7 @@ def read(name):
     return pd.read_csv(FOLDER / f"{name}.csv")
 
 
-def expectations(rows, history, games):
+def expectations(rows, games):
     """What each script may be expected to do: {script: words}."""
     for name in (f"{name}_cartpole" for name in SCRIPTS):
         group = rows[rows.program == name]
@@ -55,22 +56,27 @@ def expectations(rows, history, games):
             name,
             f"{medians}, {seconds:.1f} s (medians; {seeds} solved); greedy {number(mean)} steps.",
         )
-    for name, curve, scores, limit, version in (
-        ("a2c_breakout", history, games, "5 minutes", "with alpha 0.95"),
-        ("extras/per_breakout", *map(read, Q_AGENT), "half an hour", "of an earlier version"),
+    alpha = read("breakout_alpha")
+    alpha = alpha[alpha.run.str.startswith("alpha_0.9_")]
+    q_curve, q_games = map(read, Q_AGENT)
+    for name, curves, scores, limit, version in (
+        ("a2c_breakout", alpha, games, "5 minutes", "trained with alpha 0.95"),
+        ("extras/per_breakout", q_curve.assign(run=""), q_games, "half an hour", OLDER),
     ):
-        million = f"{curve.env_steps.iloc[-1] / 1e6:.1f} million steps, one training, {version}"
         score = f"{scores.score.mean():.0f} in {len(scores)} games of up to {limit}"
-        marks = [s * 1_000_000 for s in (0.5, 1, 2, 5) if s * 1_000_000 < curve.env_steps.iloc[-1]]
-        means = curve.set_index("env_steps")["mean"]
-        way = ", ".join(
-            f"{means.loc[: mark + 8000].iloc[-1]:.0f} at {mark / 1e6:g}" for mark in marks
-        )
-        yield (
-            name,
-            f"the agent in weights/: mean score {score} ({million}). On the way, mean of the last "
-            f"100 games: {way} million steps.",
-        )
+        yield name, f"{course(curves)}. The agent in weights/, {version}: mean score {score}."
+
+
+def course(curves):
+    """The mean score along each training of a table, in words."""
+    runs = [rows.set_index("env_steps")["mean"] for _, rows in curves.groupby("run")]
+    marks = [m for m in (0.5, 1, 2, 5, 10) if m * 1e6 <= runs[0].index[-1]]
+    way = []
+    for million in marks:
+        means = sorted({round(run.loc[: million * 1e6 + 8000].iloc[-1]) for run in runs})
+        way.append(f"{' to '.join(map(str, means[:: max(1, len(means) - 1)]))} at {million:g}")
+    trainings = "one training" if len(runs) == 1 else f"{len(runs)} trainings"
+    return f"mean of the last 100 games of {trainings}: {', '.join(way)} million steps"
 
 
 def drawn(path, names, figure, check):
@@ -160,7 +166,7 @@ def written():
             text, faults = replaced(text, page.name, {"result": result})
             missing += faults
         texts[page] = text
-    for script, words in expectations(rows, history, games):
+    for script, words in expectations(rows, games):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
         pattern = r'\nExpect: (?:.+\n)+?(?=\n|"""|CartPole is)'  # to the end of its paragraph
         text = path.read_text(encoding="utf-8")

@@ -11,15 +11,15 @@
 """
 # Prioritized replay on Breakout
 
-Double DQN with prioritized replay, as on CartPole, here playing from pictures, as in
+Double DQN with prioritized replay, as in per_cartpole.py, here playing from pictures, as in
 a2c_breakout.py. New ideas since these two:
 
 1. The memory holds each picture once. Four make a state when it is drawn: stacks would hold each
    picture eight times.
-2. n-step returns: n rewards are seen, only the rest is guessed. News of a brick travels faster; but
-   all rewards after the first are of an older policy, which is not corrected, as in Rainbow.
+2. n-step returns, as in A2C, here from a memory. News of a brick travels faster; but all rewards
+   after the first are of an older policy. Nothing corrects that (nor in Rainbow).
 3. Epsilon falls: at first every action is random, in the end one in a hundred.
-4. The target network is a copy, made anew every 250 updates.
+4. The target network is a copy, made anew every 250 updates. Next values are not clipped.
 
     y_t  = r_t + ... + gamma^(n-1) r_(t+n-1) + gamma^n Q_target(s_(t+n), argmax_a Q(s_(t+n), a))
     P(i) = p_i^alpha / sum_k p_k^alpha,    p_i = |y_i - Q(s_i, a_i)| + eps
@@ -27,8 +27,8 @@ a2c_breakout.py. New ideas since these two:
 
 Papers: Schaul et al. 2016, "Prioritized experience replay", arXiv 1511.05952, algorithm 1; Mnih et
 al. 2015, "Human-level control through deep reinforcement learning"; idea 2 as in Hessel et al.
-2018, "Rainbow", arXiv 1710.02298. Article: the one on the sum tree, 優先順位付き経験再生
-(Prioritized Experience Replay). What differs here:
+2018, "Rainbow", arXiv 1710.02298. Article: 優先順位付き経験再生
+(Prioritized Experience Replay), see docs/articles/sum_tree.md. What differs here:
 
 - 8 games in lockstep, an update for the 8 steps (Schaul, Mnih: 1 game, an update every 4 steps).
 - 200,000 transitions, as in the article (Schaul, Mnih: a million); 2 million steps (50 million).
@@ -36,7 +36,7 @@ al. 2015, "Human-level control through deep reinforcement learning"; idea 2 as i
 - A lost life ends the return (article: the end of the game). FIRE is pressed for the policy.
 - Importance weights (the article's agent did not learn with them: --beta 0 leaves them out).
 
-Read Games and ReplayMemory first, then run_step and Agent.learn.
+Read run_step first, then Games, ReplayMemory and Agent.learn.
 
 Switches: --alpha 0: double DQN; --no-double: DQN's target; --dueling: dueling network.
 
@@ -47,9 +47,9 @@ How to run it:
     python extras/per_breakout.py [--seed 3] ...         # train, for hours
     python extras/per_breakout.py --resume               # go on
 
-Expect: the agent in weights/: mean score 147 in 100 games of up to half an hour (2.0 million steps,
-one training, of an earlier version). On the way, mean of the last 100 games: 35 at 0.5, 77 at 1,
-110 at 2 million steps.
+Expect: mean of the last 100 games of one training: 35 at 0.5, 77 at 1, 110 at 2 million steps. The
+agent in weights/, of that training by an earlier version: mean score 147 in 100 games of up to half
+an hour.
 """
 
 # %% Imports
@@ -106,8 +106,8 @@ class Config:
     batch_size: int = setting(32, "transitions per update, one per step of all games", high=10**5)
     memory_size: int = setting(200_000, "transitions kept, as in the article; 7 KB each")
     learn_start: int = setting(20_000, "transitions in memory before learning starts")
-    target_every: int = setting(250, "updates between copies of the target network")
-    epsilon: float = setting(0.01, "probability of a random action in the end", low=0, high=1)
+    target_every: int = setting(250, "updates between copies of Q into the target network")
+    epsilon: float = setting(0.01, "random actions: in the end, and in play", low=0, high=1)
     epsilon_steps: int = setting(250_000, "environment steps in which epsilon falls from 1")
     alpha: float = setting(0.5, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
     beta: float = setting(0.4, "exponent of the weights, rises to 1; 0: stays 0", low=0, high=1)
@@ -130,9 +130,9 @@ class Config:
                 number = "a whole number " if kind is Integral else ""
                 raise ValueError(f"{f.name} must be {number}from {low} to {high}, not {value!r}")
             setattr(self, f.name, type(f.default)(value))  # NumPy's numbers become Python's
-        # With fewer, none may be ready to be drawn
+        # Below this, no transition may have its next state yet
         least = self.num_envs * (self.n_step + 5)
-        # The memory may never hold more
+        # Only whole rows are kept: above this, the memory may never hold so many
         most = self.memory_size - self.num_envs
         if not least <= self.learn_start <= most:
             which = f"num_envs * (n_step + 5), {least}, to memory_size - num_envs, {most}"
@@ -151,7 +151,7 @@ def make_env(num_envs, max_frames, colour=False):
         noop_max=30,  # preparation 1: a game starts after 0 to 29 frames without action
         episodic_life=False,  # preparation 2, a lost life ends the return, is in Games
         frameskip=4,  # preparation 3: an action lasts four frames, ...
-        maxpool=True,  # ... and the brighter of the last two makes the picture
+        maxpool=True,  # ... and each pixel is the brighter one of the last two
         img_height=210 if colour else 84,  # preparation 4: 84 x 84 and grey
         img_width=160 if colour else 84,
         grayscale=not colour,
@@ -166,12 +166,15 @@ def make_env(num_envs, max_frames, colour=False):
 class Games:
     """N games of Breakout that are played at once. All arrays are (N,), `state` (N, 4, 84, 84).
 
-    After the step that ends a game comes one that only resets it (next-step autoreset):
+    After the step that ends a game comes one that only resets it (next-step autoreset). The state
+    is the one before the step, in which the action was chosen:
 
         step      t                 t + 1             t + 2
         state     the last but one  the last          the first of a new game
-        action    ends the game     ignored           counts
+        action    ends the game     ignored           FIRE: the script serves
         valid     True              False             True
+
+    It serves after each lost life, too. That step is valid: Q-learning learns from any action.
     """
 
     def __init__(self, num_envs, seed, max_frames, fire):
@@ -231,11 +234,11 @@ class Batch(NamedTuple):
 class SumTree:
     """A binary tree: leaf i holds p_i^alpha, every other node the sum of its two children.
 
-    Node 1 is the root, and nodes 2n and 2n + 1 are the children of node n:
+    Node 1 is the root; node n has the children 2n and 2n + 1. Here nodes 4 to 7 are leaves 0 to 3:
 
-             8          find(3.5): 3.5 < 4, go left; 3.5 >= 3, go right with 3.5 - 3 = 0.5: leaf 1
-         4       4
-       3   1   0   4    (leaves 0 to 3)
+             8           find(3.5) compares with the left child each time:
+         4       4       3.5 < 4, so go left;
+       3   1   0   4     3.5 >= 3, so go right with 3.5 - 3 = 0.5, to leaf 1
     """
 
     def __init__(self, capacity):
@@ -263,14 +266,14 @@ class SumTree:
     def find(self, value):
         """Return, for each value (B,), the first leaf where the leaves' running sum exceeds it.
 
-        All walk down at once: left if the value is less than the sum there; else right, less that
-        sum.
+        All values go down at once: to the left child if less than its sum; else to the right one,
+        less the left one's sum.
         """
         node = np.ones(len(value), np.int64)  # the root
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1
-            # Rounding errors must not lead to an empty leaf: so the second condition
+            # The second condition: rounding errors must not lead to an empty leaf
             go_right = (value >= self.nodes[left]) & (self.nodes[right] > 0)
             value = np.where(go_right, value - self.nodes[left], value)
             node = np.where(go_right, right, left)
@@ -320,8 +323,8 @@ class ReplayMemory:
         self.tree[ready * len(games) + games] = value
         self.pushed += 1
 
-    def sample(self, batch_size, progress):
-        """Return a Batch drawn by priority; progress, from 0 to 1, is the training's."""
+    def sample(self, batch_size, share):
+        """Return a Batch drawn by priority; share: how much of the training is done (0 to 1)."""
         index = self.draw(batch_size)
         row, game = np.divmod(index, self.config.num_envs)
         reward, discount, next_row = self.n_step_return(row, game)
@@ -331,7 +334,7 @@ class ReplayMemory:
             reward=torch.from_numpy(reward).float(),
             next_state=self.stack(next_row, game),
             discount=torch.from_numpy(discount).float(),
-            weight=torch.from_numpy(self.weights(index, progress)).float(),
+            weight=torch.from_numpy(self.weights(index, share)).float(),
             index=index,
         )
 
@@ -375,15 +378,15 @@ class ReplayMemory:
             going = going & ~(terminated | truncated)
         return reward, discount, row
 
-    def weights(self, index, progress):
+    def weights(self, index, share):
         """w_i = (N P(i))^-beta, divided by the largest of the batch, shape (B,).
 
-        What is drawn too often weighs less; the largest weight is 1, so that no step is too long.
+        What is drawn more often weighs less; the largest weight is 1, so that no step is too long.
         (N cancels.)
         """
         if self.config.beta == 0:
             return np.ones(len(index))
-        beta = self.config.beta + progress * (1 - self.config.beta)
+        beta = self.config.beta + share * (1 - self.config.beta)
         probability = self.tree[index] / self.tree.total()  # P(i)
         weight = (len(self) * probability) ** -beta
         return weight / weight.max()
@@ -448,7 +451,7 @@ class Agent:
         bfloat16 = config.bfloat16 and device.type == "cpu" and cpu_has_bfloat16()
         self.q_network = QNetwork(num_actions, config.dueling, bfloat16).to(device)
         self.target_network = copy.deepcopy(self.q_network)
-        # autocast would convert the weights at each use, but they change with each copy only
+        # Converted once for each copy; autocast would convert the weights at each use
         if bfloat16:
             self.target_network.conv.to(torch.bfloat16)
         self.optimizer = torch.optim.Adam(
@@ -475,12 +478,12 @@ class Agent:
             best_action = self.q_network(batch.next_state).argmax(1, keepdim=True)
         return batch.reward + batch.discount * next_q.gather(1, best_action).squeeze(1)
 
-    def learn(self, memory, progress):
+    def learn(self, memory, share):
         """Make one gradient step on a batch, and return its loss.
 
-        progress: the share of the training that is done, from 0 to 1.
+        share: how much of the training is done, from 0 to 1.
         """
-        batch = memory.sample(self.config.batch_size, progress)
+        batch = memory.sample(self.config.batch_size, share)
         q = self.q_network(batch.state).gather(1, batch.action).squeeze(1)  # (B,)
         target = self.td_target(batch)  # (B,)
         losses = nn.functional.smooth_l1_loss(q, target, reduction="none")  # (B,)
@@ -524,8 +527,8 @@ def run_step(agent, games, memory, progress):
 def train(config, agent=None, progress=None, checkpoint=None):
     """Train for config.steps, or until Ctrl-C or SIGTERM; return (agent, progress).
 
-    Goes on with an agent and its progress, in new games and with an empty memory, and writes to
-    the path `checkpoint`, where these are given.
+    agent, progress: a training to go on with, in new games and with an empty memory.
+    checkpoint: the path to write it to.
     """
     agent = agent or Agent(config)
     progress = progress or Progress()
@@ -533,8 +536,8 @@ def train(config, agent=None, progress=None, checkpoint=None):
     # New games when resumed; the 1 tells them from those of play()
     seed = [config.seed, progress.env_steps, 1]
     games = Games(config.num_envs, seed, config.max_frames, config.fire)
-    # glibc returns each large block that is freed to the system, and asks for it anew at the next
-    # update. After one of almost 32 MiB is freed, as here, it keeps them: up to a fourth faster
+    # Large blocks that are freed go back to the system, and each update asks for them anew. Once
+    # one of almost 32 MiB was freed, as here, glibc keeps them: up to a fourth faster
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
     start = time.perf_counter() - progress.seconds
     bar = tqdm(total=config.steps, initial=progress.env_steps, unit=" steps")

@@ -215,8 +215,8 @@ def test_beta_rises_to_1():
     fill(memory, 25)
     memory.tree[np.arange(100)] = np.linspace(0.1, 0.9, 100)
     index = np.array([0, 99])
-    for progress, beta in ((0, 0.4), (0.5, 0.7), (1, 1)):
-        np.testing.assert_allclose(memory.weights(index, progress), [1, 9**-beta], rtol=1e-9)
+    for share, beta in ((0, 0.4), (0.5, 0.7), (1, 1)):
+        np.testing.assert_allclose(memory.weights(index, share), [1, 9**-beta], rtol=1e-9)
 
 
 def test_a_sample_has_one_of_each_part_with_its_weights(monkeypatch):
