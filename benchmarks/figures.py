@@ -7,6 +7,8 @@ from matplotlib.ticker import EngFormatter, LogLocator
 from seeds import SCRIPTS
 from tables import programs
 
+SHIPPED = "alpha_0.95_seed_0"  # the run of A2C on Breakout whose agent is in weights/
+
 
 def learning_curves(seeds, curves):
     """Steps of an episode by environment steps; a solved seed then counts with its evaluation."""
@@ -64,7 +66,7 @@ def a2c_games(games):
     """Scores of whole games of A2C on Breakout, those of the agent in weights/, and the walls."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    games = games[games.run.str.startswith("alpha_0.95")]
+    games = games[games.run.str.startswith(SHIPPED)]
     runs = {run.replace("_", " "): rows.score for run, rows in games.groupby("run", sort=False)}
     axes.hist(runs.values(), np.arange(0, 865, 36), label=list(runs))
     axes.margins(y=0.15)
@@ -91,8 +93,14 @@ def a2c_breakout(history):
     return axes.figure
 
 
-def per_breakout(history):
+def defaults(rates):
+    """The training by the defaults, whose agent is in weights/."""
+    return rates[rates.arm == "defaults"]
+
+
+def per_breakout(rates):
     """A shipped agent's learning curve."""
+    history = defaults(rates)
     axes = Figure(figsize=(8, 4), layout="constrained").subplots()
     steps = history.env_steps
     low, high = history["min"], history["max"]

@@ -27,12 +27,11 @@ from tables import count, markdown, number
 
 ROOT = Path(__file__).parent.parent
 OLDER = "of that training by an earlier version"
-Q_AGENT = ("per_breakout_history", "per_breakout_scores")  # of the agent that is shipped
 PICTURES = {  # each with the results it is drawn from, and by what
     "curves": (("seeds", "curves_seeds"), figures.learning_curves),
     "parts": (("parts",), figures.parts),
     "a2c_alpha": (("breakout_alpha",), figures.a2c_breakout),
-    "per_breakout_agent": (Q_AGENT[:1], figures.per_breakout),
+    "per_breakout_agent": (("rates",), figures.per_breakout),
     "a2c_games": (("breakout_games",), figures.a2c_games),
 }
 COSTS = ("costs", "breakout_speed", "dqn_speed")
@@ -45,7 +44,7 @@ def read(name):
     return pd.read_csv(FOLDER / f"{name}.csv")
 
 
-def expectations(rows, games):
+def expectations(rows):
     """What each script may be expected to do: {script: words}."""
     for name in (f"{name}_cartpole" for name in SCRIPTS):
         group = rows[rows.program == name]
@@ -58,11 +57,12 @@ def expectations(rows, games):
         )
     alpha = read("breakout_alpha")
     alpha = alpha[alpha.run.str.startswith("alpha_0.9_")]
-    q_curve, q_games = map(read, Q_AGENT)
-    for name, curves, scores, limit, version in (
-        ("a2c_breakout", alpha, games, "5 minutes", "trained with alpha 0.95"),
-        ("extras/per_breakout", q_curve.assign(run=""), q_games, "half an hour", OLDER),
+    rates = figures.defaults(read("rates")).assign(run="defaults")
+    for name, curves, kept, limit, version in (
+        ("a2c_breakout", alpha, "breakout_scores", "5 minutes", "trained with alpha 0.95"),
+        ("extras/per_breakout", rates, "per_breakout_scores", "half an hour", OLDER),
     ):
+        scores = read(kept)
         score = f"{scores.score.mean():.0f} in {len(scores)} games of up to {limit}"
         yield name, f"{course(curves)}. The agent in weights/, {version}: mean score {score}."
 
@@ -106,9 +106,10 @@ def written():
     costs, speed, dqn = (
         json.loads((FOLDER / f"{n}.json").read_text(encoding="utf-8")) for n in COSTS
     )
-    rows, history, games = map(read, ("seeds", "breakout_history", "breakout_scores"))
+    rows, alpha, games = map(read, ("seeds", "breakout_alpha", "breakout_scores"))
+    rates, q_games = map(read, ("rates", "per_breakout_scores"))
     steps = "environment steps of training"
-    agent = tables.agent(history, games)
+    agent = tables.agent(alpha[alpha.run == figures.SHIPPED], games)
     thousand = tables.seeds(tables.groups(read("thousand"))).drop(columns="seconds")
     short = tables.games(read("breakout_temperature"))
     exchanged = tables.seeds({tables.EXCHANGED: read("per_dueling")}).drop(columns="seconds")
@@ -125,14 +126,14 @@ def written():
         },
         "docs/results_breakout.md": {
             "speed": (tables.speed(speed["medians"]), "what runs"),
-            "a2c_alpha": (tables.a2c_seeds(read("breakout_alpha")), "run"),
+            "a2c_alpha": (tables.a2c_seeds(alpha), "run"),
             "alpha_steps": (tables.alpha_steps(read("breakout_alpha_steps")), "goes on from"),
             "a2c_games": (tables.games(read("breakout_games")), "agent"),
             "a2c_temperature": (short.drop(columns="after five minutes"), "agent"),
         },
         "docs/results_q_breakout.md": {
             "dqn_speed": (tables.speed(dqn["medians"]), "what runs"),
-            "q_agent": (tables.agent(*map(read, Q_AGENT)), steps),
+            "q_agent": (tables.agent(figures.defaults(rates), q_games), steps),
         },
         "docs/parts.md": {"parts": (tables.parts(read("parts")), "script: variant")},
         "docs/articles/README.md": {"articles": (tables.articles(read("articles")), "page")},
@@ -166,7 +167,7 @@ def written():
             text, faults = replaced(text, page.name, {"result": result})
             missing += faults
         texts[page] = text
-    for script, words in expectations(rows, games):
+    for script, words in expectations(rows):
         path, words = ROOT / f"{script}.py", textwrap.fill(f"Expect: {words}", 100)
         pattern = r'\nExpect: (?:.+\n)+?(?=\n|"""|CartPole is)'  # to the end of its paragraph
         text = path.read_text(encoding="utf-8")
