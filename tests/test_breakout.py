@@ -429,6 +429,15 @@ def test_each_process_has_a_gpu_or_none_has(gpus, apple, processes, rank, device
     assert str(breakout.best_device()) == device
 
 
+def test_processes_without_a_gpu_use_gloo_whatever_gpus_there_are(monkeypatch):
+    """Left to itself, PyTorch takes what suits a GPU, which can't send the weights of a CPU."""
+    backends = []
+    monkeypatch.setattr(breakout.dist, "init_process_group", backends.append)
+    monkeypatch.setattr(breakout.dist, "broadcast", lambda *_: None)
+    breakout.join_processes(torch.nn.Linear(1, 1))
+    assert backends == ["gloo"]
+
+
 def test_the_weights_of_a_checkpoint_load(tmp_path):
     saved = Agent(Config())
     breakout.save_checkpoint(tmp_path / "checkpoint.pth", saved, Progress())
