@@ -400,7 +400,7 @@ def train(config, agent=None, progress=None, checkpoint=None):
             # of checkpoint_every was passed
             if checkpoint and progress.env_steps % config.checkpoint_every < update_steps:
                 save_checkpoint(checkpoint, agent, progress)
-            # The rate falls to 0
+            # The rate falls to 0: late updates must not spoil a good policy
             remaining = 1 - progress.env_steps / config.steps
             agent.optimizer.param_groups[0]["lr"] = remaining * config.learning_rate
 

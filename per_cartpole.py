@@ -86,7 +86,7 @@ class Config:
     tau: float = setting(0.1, "soft update: share of Q blended into the target", low=0, high=1)
     q_limit: float = setting(1.0, "clips next values to [-X, X]; returns lie in [-1, 0]", low=0)
     alpha: float = setting(0.6, "0: uniform replay, 1: in proportion to the error", low=0, high=1)
-    beta: float = setting(0.4, "exponent of the weights at first; rises to 1", low=0, high=1)
+    beta: float = setting(0.4, "exponent of the weights; rises to 1", low=0, high=1)
     beta_steps: int = setting(5_000, "environment steps until beta is 1")
     priority_epsilon: float = setting(1e-4, "keeps every probability above 0", low=1e-12, high=1)
     uniform_steps: int = setting(0, "steps with equal priorities; the book: 30 episodes", low=0)
@@ -116,7 +116,7 @@ class Batch(NamedTuple):
     next_state: torch.Tensor  # (B, state_size)
     terminated: torch.Tensor  # (B,), 1 if the pole fell; else 0, even at the time limit
     weight: torch.Tensor  # (B,), importance weights
-    index: np.ndarray  # (B,), places in the memory, to give them new priorities
+    index: np.ndarray  # (B,), places in the memory
 
 
 class SumTree:
@@ -130,7 +130,8 @@ class SumTree:
     """
 
     def __init__(self, capacity):
-        self.depth = (capacity - 1).bit_length()  # log2, rounded up: steps from a leaf to the root
+        # Steps from a leaf to the root: log2, rounded up
+        self.depth = (capacity - 1).bit_length()
         self.first_leaf = 2**self.depth
         self.nodes = np.zeros(2 * self.first_leaf)
 
@@ -157,7 +158,8 @@ class SumTree:
         All values go down at once: to the left child if less than its sum; else to the right one,
         less the left one's sum.
         """
-        node = np.ones(len(value), np.int64)  # the root
+        # All start at the root
+        node = np.ones(len(value), np.int64)
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1

@@ -228,7 +228,7 @@ class Batch(NamedTuple):
     next_state: torch.Tensor  # (B, 4, 84, 84), bytes: the state after n steps
     discount: torch.Tensor  # (B,), of the value of next_state; 0 if the life was lost
     weight: torch.Tensor  # (B,), importance weights
-    index: np.ndarray  # (B,), places in the memory, to give them new priorities
+    index: np.ndarray  # (B,), places in the memory
 
 
 class SumTree:
@@ -242,7 +242,8 @@ class SumTree:
     """
 
     def __init__(self, capacity):
-        self.depth = (capacity - 1).bit_length()  # log2, rounded up: steps from a leaf to the root
+        # Steps from a leaf to the root: log2, rounded up
+        self.depth = (capacity - 1).bit_length()
         self.first_leaf = 2**self.depth
         self.nodes = np.zeros(2 * self.first_leaf)
 
@@ -269,7 +270,8 @@ class SumTree:
         All values go down at once: to the left child if less than its sum; else to the right one,
         less the left one's sum.
         """
-        node = np.ones(len(value), np.int64)  # the root
+        # All start at the root
+        node = np.ones(len(value), np.int64)
         for _ in range(self.depth):
             left = 2 * node
             right = 2 * node + 1

@@ -177,6 +177,7 @@ def form(text):
     """Packed assignments, lines of the longest function, nesting, columns a line, lines of code."""
     tree = ast.parse(text)
     lines = code(text)
+    read = text.splitlines()
     nodes = list(ast.walk(tree))
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     insides = [range(node.lineno, node.end_lineno + 1) for node in functions]
@@ -184,7 +185,8 @@ def form(text):
         "packed": sum(is_packed(node) for node in nodes),
         "longest": max(sum(line.number in inside for line in lines) for inside in insides),
         "nesting": nesting(tree),
-        "columns": sum(len(line.text.strip()) for line in lines) / len(lines),
+        # As they are read, with the comments at their ends
+        "columns": sum(len(read[line.number - 1].strip()) for line in lines) / len(lines),
         "lines": len(lines),
     }
 
@@ -213,7 +215,8 @@ def f(x):
 
     return a
 '''
-    columns = sum(map(len, ["def f(x):", "a, b = 1, 2", "b, a = f(x)", "a = b = 3"]))
+    columns = sum(map(len, ["def f(x):", "a, b = 1, 2  # packed", "b, a = f(x)"]))
+    columns += len("a = b = 3  # packed")
     columns += sum(map(len, ["for x in range(3):", "if x:", "pass", "return a"]))
     expected = {"packed": 2, "longest": 8, "nesting": 3, "columns": columns / 8, "lines": 8}
     assert form(text) == expected
