@@ -19,10 +19,10 @@ def solved(history, config):
 @scripts(*CARTPOLE_NAMES)
 def test_every_script_solves_cartpole(script):
     """185: the lowest of 4,591 evaluations in benchmarks/results/ is 185.5."""
-    config = script.Config(seed=1)
+    config = script.Config()
     agent, history = script.train(config)
     assert solved(history, config)
-    assert script.evaluate(agent, config, seed=2**32 + 1).mean() >= 185
+    assert script.evaluate(agent, config, seed=2**32).mean() >= 185
 
 
 DROP_IN = [(ddqn, "QNetwork", dueling), (dueling, "QNetwork", dqn), (per, "QNetwork", dqn)]
