@@ -1,11 +1,11 @@
 """Plays with agents of a2c_breakout.py as others do, and keeps their trainings: results/breakout_*.csv.
 
     python a2c_breakout.py --seed 1 --threads 1 --output-dir runs/alpha_0.95_seed_1
-    python benchmarks/breakout_games.py runs/alpha_0.95_seed_1 [--temperature 1] [--games 100] [--five-minutes]
+    python benchmarks/breakout_games.py runs/alpha_0.95_seed_1 [--temperature 1] [--patience 27000] [--games 100] [--five-minutes]
 
 The folder's name is the run's. Its history.csv, if it has one, goes into results/breakout_alpha.csv. With its weights.pth
 whole games are played, by default 100 of at most 108,000 frames (half an hour), at the script's temperature, which the games'
-run has in its name; 1 plays as in training. results/breakout_games.csv gets a line a game: score;
+run has in its name; 1 plays as in training. Another patience than the script's is in the name, too; 27,000 is never lost. results/breakout_games.csv gets a line a game: score;
 score after 4,500 steps (five minutes); steps; and lives left, none unless the limit cut the game. Games that are no
 longer than five minutes go into results/breakout_temperature.csv. What is there of the same run is replaced.
 """
@@ -31,7 +31,7 @@ def play(agent, seed, num_games=100, limit=LIMIT):
     action = np.zeros(num_games, int)
     score, early, steps, lives = np.zeros((4, num_games), int)
     while running.any():
-        action[running] = agent.act(games.state[running])
+        action[running] = agent.act(games.state[running], games.idle[running])
         games.step(action)
         score[running] = games.score[running]
         lives[running] = games.lives[running]
@@ -60,17 +60,22 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--games", type=int, default=100)
     parser.add_argument("--temperature", type=float, default=script.Config.temperature)
+    parser.add_argument("--patience", type=int, default=script.Config.patience)
     parser.add_argument("--five-minutes", action="store_true")
     options = parser.parse_args()
     run = options.folder.name
     if (options.folder / "history.csv").exists():
         keep("breakout_alpha", run, pd.read_csv(options.folder / "history.csv"))
-    agent = script.Agent(script.Config(seed=options.seed, temperature=options.temperature))
+    run += f"_temperature_{options.temperature:g}"
+    if options.patience != script.Config.patience:
+        run += f"_patience_{options.patience}"
+    settings = {name: getattr(options, name) for name in ("seed", "temperature", "patience")}
+    agent = script.Agent(script.Config(**settings))
     script.load_weights(agent, options.folder / "weights.pth")
     limit = 4 * FIVE_MINUTES if options.five_minutes else LIMIT
     table = play(agent, options.seed, options.games, limit)
     kept = "breakout_temperature" if options.five_minutes else "breakout_games"
-    keep(kept, f"{run}_temperature_{options.temperature:g}", table)
+    keep(kept, run, table)
     print(table.describe().round(1).to_string())
 
 

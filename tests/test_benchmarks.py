@@ -145,6 +145,7 @@ class ScriptedGames:
         self.state = np.zeros((2, 4, 84, 84))
         self.lives = np.array([3, 0])
         self.score = np.zeros(2, int)
+        self.idle = np.zeros(2, int)
 
     def step(self, action):
         self.score = self.score + 1
@@ -155,7 +156,7 @@ def test_scores_stop_where_a_game_ends(monkeypatch):
     monkeypatch.setattr(a2c_breakout, "Games", ScriptedGames)
     monkeypatch.setattr(breakout_games, "FIVE_MINUTES", 40)
     agent = a2c_breakout.Agent(a2c_breakout.Config())
-    agent.act = lambda state: np.zeros(len(state), int)
+    agent.act = lambda state, idle: np.zeros(len(state), int)
     table = breakout_games.play(agent, 0, 2)
     assert table.steps.tolist() == table.score.tolist() == [120, 50]
     assert table.lives.tolist() == [3, 0]
@@ -167,7 +168,8 @@ def test_games_are_kept_with_their_limit_and_temperature(tmp_path, monkeypatch):
     played = []
 
     def play(agent, seed, games, limit):
-        played.append((agent.config.temperature, seed, games, limit))
+        config = agent.config
+        played.append((config.temperature, config.patience, seed, games, limit))
         return pandas.DataFrame({"game": [1], "score": [5]})
 
     monkeypatch.setattr(breakout_games, "FOLDER", tmp_path)
@@ -177,14 +179,15 @@ def test_games_are_kept_with_their_limit_and_temperature(tmp_path, monkeypatch):
     weights = articles.ROOT / "weights" / "a2c_breakout.pth"
     (run / "weights.pth").write_bytes(weights.read_bytes())
     line = ["breakout_games.py", str(run), "--seed=3"]
-    for arguments in ([], ["--temperature=0.05", "--games=4", "--five-minutes"]):
+    other = ["--temperature=0.05", "--patience=9", "--games=4", "--five-minutes"]
+    for arguments in ([], other):
         monkeypatch.setattr(sys, "argv", line + arguments)
         breakout_games.main()
-    assert played == [(0.7, 3, 100, 108_000), (0.05, 3, 4, 18_000)]
+    assert played == [(0.7, 500, 3, 100, 108_000), (0.05, 9, 3, 4, 18_000)]
     kept = {path.stem: path.read_text().splitlines()[1] for path in tmp_path.glob("*.csv")}
     assert kept == {
         "breakout_games": "1,5,run_3_temperature_0.7",
-        "breakout_temperature": "1,5,run_3_temperature_0.05",
+        "breakout_temperature": "1,5,run_3_temperature_0.05_patience_9",
     }
 
 

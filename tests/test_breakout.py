@@ -46,6 +46,7 @@ DEFAULTS = {
     "max_frames": 18_000,
     "games": 10,
     "temperature": 0.7,
+    "patience": 500,
     "checkpoint_every": 100_000,
 }
 
@@ -203,6 +204,7 @@ def test_masks_lives_fire_and_scores_of_a_scripted_environment(fire, monkeypatch
     rng = np.random.default_rng(1)
     lives = [5] * 6
     score = [0] * 6
+    idle = [0] * 6
     over = [False] * 6
     life_begins = [True] * 6
     finished = []
@@ -219,7 +221,8 @@ def test_masks_lives_fire_and_scores_of_a_scripted_environment(fire, monkeypatch
             assert (reward[i], terminated[i], truncated[i]) == (points[i], lost, cut[i])
             assert valid[i] == (not over[i] and not (fire and life_begins[i]))
             score[i] = 0 if over[i] else score[i] + points[i]
-            assert games.score[i] == score[i]
+            idle[i] = 0 if over[i] or points[i] > 0 else idle[i] + 1
+            assert (games.score[i], games.idle[i]) == (score[i], idle[i])
             kinds.add((bool(lost), bool(game_over[i]), bool(cut[i])))
             life_begins[i] = lost or over[i]
             lives[i] = info["lives"][i]
@@ -944,14 +947,17 @@ def test_no_two_processes_play_alike(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 1, 2])
 def test_play_samples_by_its_temperature_and_training_does_not(temperature):
-    """pi(a | s)^(1 / temperature), as a share: 0.01 takes the likeliest action."""
-    agent = Agent(Config(temperature=temperature))
+    """pi(a | s)^(1 / temperature), as a share: 0.01 takes the likeliest action; with patience."""
+    agent = Agent(Config(temperature=temperature, patience=7))
     share = torch.tensor([0.1, 0.2, 0.3, 0.4])
     agent.network.forward = lambda state: (share.log().expand(len(state), 4), state[:, 0, 0, 0])
     state = np.zeros((100_000, 4, 1, 1), np.uint8)
     powers = share.double() ** (1 / temperature)
+    idle = np.tile([6, 7], len(state))
+    mixed = agent.act(np.concatenate([state, state]), idle)
     for actions, expected in (
-        (agent.act(state), powers / powers.sum()),
+        (mixed[idle < 7], powers / powers.sum()),
+        (mixed[idle == 7], share),  # too long without a point: as in training
         (agent.sample(state)[0], share),
     ):
         shares = np.bincount(actions, minlength=4) / len(actions)
@@ -964,8 +970,8 @@ def test_random_shows_the_task(monkeypatch, capsys, tmp_path):
     actions = []
     act = Agent.act
 
-    def spied(self, state):
-        action = act(self, state)
+    def spied(self, state, idle):
+        action = act(self, state, idle)
         actions.extend(action.tolist())
         return action
 

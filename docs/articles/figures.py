@@ -160,7 +160,7 @@ def played():
     for _ in range(info["frame_number"][0]):
         ale.act(actions[0])
     while not games.ended[0]:
-        games.step(agent.act(games.state))
+        games.step(agent.act(games.state, games.idle))
         states.append(games.state[0])
         for _ in range(4):
             ale.act(actions[games.action[0]])  # FIRE included
