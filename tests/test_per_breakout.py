@@ -361,6 +361,7 @@ def test_the_defaults():
         "fire": True,
         "max_frames": 108_000,
         "games": 10,
+        "play_epsilon": 0.001,
         "checkpoint_every": 100_000,
     }
 
@@ -411,7 +412,7 @@ def test_the_games_are_prepared_as_for_a2c(monkeypatch):
 
 
 def test_play_tells_of_first_games_and_shows_the_first(monkeypatch, capsys):
-    """With config.epsilon; the scores by hand; the pictures are of what was done in game 1."""
+    """With config.play_epsilon; the scores by hand; the pictures are of what was done in game 1."""
     made, shown, done, epsilons = [], [], [], []
 
     def make_env(num_envs, max_frames, colour=False):
@@ -435,7 +436,7 @@ def test_play_tells_of_first_games_and_shows_the_first(monkeypatch, capsys):
 
     monkeypatch.setattr(per, "make_env", make_env)
     monkeypatch.setattr(per, "Games", Noted)
-    config = Config(games=6, max_frames=777, seed=4, epsilon=0.07)
+    config = Config(games=6, max_frames=777, seed=4, play_epsilon=0.07)
     rng = np.random.default_rng(1)
     agent = SimpleNamespace(act=act)
     scores, pictures = per.play(agent, config)
