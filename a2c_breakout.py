@@ -315,7 +315,7 @@ class Agent:
     def act(self, state, idle):
         """Sample an action in each state, surer than in training: from pi^(1 / temperature).
 
-        idle: steps since the last point, (N,).
+        idle: steps since the last point, (N,); from config.patience on, as in training.
         """
         logits, _ = self.network(torch.from_numpy(state))
         # Training must explore, play need not: below 1, likely actions become likelier. But a sure

@@ -1,13 +1,14 @@
 """Plays with agents of a2c_breakout.py as others do, and keeps their trainings: results/breakout_*.csv.
 
-    python a2c_breakout.py --seed 1 --threads 1 --output-dir runs/alpha_0.95_seed_1
-    python benchmarks/breakout_games.py runs/alpha_0.95_seed_1 [--temperature 1] [--patience 27000] [--games 100] [--five-minutes]
+    python a2c_breakout.py --seed 1 --threads 1 --output-dir runs/alpha_0.9_seed_1
+    python benchmarks/breakout_games.py runs/alpha_0.9_seed_1 [--seed 1] [--temperature 1] [--patience 27000] [--games 100] [--five-minutes]
 
 The folder's name is the run's. Its history.csv, if it has one, goes into results/breakout_alpha.csv. With its weights.pth
-whole games are played, by default 100 of at most 108,000 frames (half an hour), at the script's temperature, which the games'
-run has in its name; 1 plays as in training. Another patience than the script's is in the name, too; 27,000 is never lost. results/breakout_games.csv gets a line a game: score;
-score after 4,500 steps (five minutes); steps; and lives left, none unless the limit cut the game. Games that are no
-longer than five minutes go into results/breakout_temperature.csv. What is there of the same run is replaced.
+whole games are played, by default 100 of at most 108,000 frames (half an hour, 27,000 steps), at the script's temperature, which
+the games' run has in its name; 1 plays as in training. Another patience than the script's is in the name, too.
+results/breakout_games.csv gets a line a game: score; score after 4,500 steps (five minutes); steps; and lives left, none unless
+the limit cut the game. Games that are no longer than five minutes go into results/breakout_temperature.csv. What is there of the
+same run is replaced.
 """
 
 import argparse

@@ -163,7 +163,7 @@ def test_scores_stop_where_a_game_ends(monkeypatch):
     assert table.five_minutes.tolist() == [40, 40]  # the step that reaches the limit counts
 
 
-def test_games_are_kept_with_their_limit_and_temperature(tmp_path, monkeypatch):
+def test_games_are_kept_with_limit_temperature_and_patience(tmp_path, monkeypatch):
     """Half an hour and five minutes in tables of their own; without a history, too."""
     played = []
 

@@ -947,7 +947,7 @@ def test_no_two_processes_play_alike(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 1, 2])
 def test_play_samples_by_its_temperature_and_training_does_not(temperature):
-    """pi(a | s)^(1 / temperature), as a share: 0.01 takes the likeliest action; with patience."""
+    """pi(a | s)^(1 / temperature), as a share; after config.patience steps without a point, pi."""
     agent = Agent(Config(temperature=temperature, patience=7))
     share = torch.tensor([0.1, 0.2, 0.3, 0.4])
     agent.network.forward = lambda state: (share.log().expand(len(state), 4), state[:, 0, 0, 0])
@@ -957,7 +957,7 @@ def test_play_samples_by_its_temperature_and_training_does_not(temperature):
     mixed = agent.act(np.concatenate([state, state]), idle)
     for actions, expected in (
         (mixed[idle < 7], powers / powers.sum()),
-        (mixed[idle == 7], share),  # too long without a point: as in training
+        (mixed[idle == 7], share),  # as in training
         (agent.sample(state)[0], share),
     ):
         shares = np.bincount(actions, minlength=4) / len(actions)
